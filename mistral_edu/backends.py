@@ -1,0 +1,174 @@
+"""Attention backends: several ways to compute one function.
+
+    softmax(q kᵀ / √D, over visible keys) v
+
+Every backend is a function `(q, k, v, q_positions, k_positions, window) -> out` and equals
+`eager_attention` to rounding. The visibility rule decides what is visible; a query that sees
+nothing yields zeros, never NaN.
+
+Source: Vaswani et al. (arXiv 1706.03762), section 3.2.1; grouped heads: arXiv 2305.13245.
+Lessons: 05_grouped_query_attention, 13_flash_attention.
+
+Conventions
+    q is (B, H, T, D); k and v are (B, Hkv, S, D) and are not repeated in memory. Key/value head g
+    serves query heads g·G … g·G + G − 1.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from mistral_edu.sliding_window import visible
+
+AttentionFunction = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, int | None], Tensor]
+
+
+class BackendUnavailable(RuntimeError):
+    """The attention backend asked for cannot run here; the message says why and what to do."""
+
+
+def attention_weights(
+    q: Float[Tensor, "B H T D"],
+    k: Float[Tensor, "B Hkv S D"],
+    q_positions: Int[Tensor, "B T"],
+    k_positions: Int[Tensor, "B S"],
+    window: int | None,
+) -> Float[Tensor, "B H T S"]:
+    """The softmax weights: how much each query takes from each key.
+
+    Rows sum to 1, except rows that see nothing, which are all zero. Computed in float32.
+
+    >>> x, at = torch.zeros(1, 1, 2, 4), torch.tensor([[0, 1]])
+    >>> attention_weights(x, x, at, at, window=None)[0, 0]
+    tensor([[1.0000, 0.0000],
+            [0.5000, 0.5000]])
+    """
+    grouped = q.unflatten(1, (k.shape[1], -1))  # (B, H, T, D) → (B, Hkv, G, T, D)
+    scores = torch.einsum("bgrtd,bgsd->bgrts", grouped.float(), k.float())
+    scores = scores / math.sqrt(q.shape[-1])
+    seen = visible(q_positions, k_positions, window)[:, None, None]  # (B, 1, 1, T, S)
+    # A finite fill, not −inf: a row with no visible key would be softmax over −inf, which is NaN.
+    scores = scores.masked_fill(~seen, torch.finfo(scores.dtype).min)
+    weights = scores.softmax(dim=-1).masked_fill(~seen, 0.0)
+    return weights.flatten(1, 2)  # (B, Hkv, G, T, S) → (B, H, T, S)
+
+
+def weighted_sum(
+    weights: Float[Tensor, "B H T S"], v: Float[Tensor, "B Hkv S D"]
+) -> Float[Tensor, "B H T D"]:
+    """Mix the values by the attention weights, each key/value head for its group of queries.
+
+    >>> weighted_sum(torch.full((1, 2, 1, 2), 0.5), torch.tensor([[[[1.0], [3.0]]]])).flatten()
+    tensor([2., 2.])
+    """
+    grouped = weights.unflatten(1, (v.shape[1], -1))  # (B, H, T, S) → (B, Hkv, G, T, S)
+    out = torch.einsum("bgrts,bgsd->bgrtd", grouped, v.float())
+    return out.flatten(1, 2).to(v.dtype)
+
+
+def eager_attention(
+    q: Float[Tensor, "B H T D"],
+    k: Float[Tensor, "B Hkv S D"],
+    v: Float[Tensor, "B Hkv S D"],
+    q_positions: Int[Tensor, "B T"],
+    k_positions: Int[Tensor, "B S"],
+    window: int | None,
+) -> Float[Tensor, "B H T D"]:
+    """The oracle: the formula, written out. Memory grows with T · S.
+
+    >>> x, at = torch.ones(1, 1, 2, 4), torch.tensor([[-1, 0]])  # the first token is padding
+    >>> eager_attention(x, x, x, at, at, window=4)[0, 0]
+    tensor([[0., 0., 0., 0.],
+            [1., 1., 1., 1.]])
+    """
+    return weighted_sum(attention_weights(q, k, q_positions, k_positions, window), v)
+
+
+def sdpa_attention(
+    q: Float[Tensor, "B H T D"],
+    k: Float[Tensor, "B Hkv S D"],
+    v: Float[Tensor, "B Hkv S D"],
+    q_positions: Int[Tensor, "B T"],
+    k_positions: Int[Tensor, "B S"],
+    window: int | None,
+) -> Float[Tensor, "B H T D"]:
+    """PyTorch's fused attention, with the visibility rule as its mask.
+
+    The mask is dropped when every key is visible, the usual case when decoding.
+
+    >>> x, at = torch.ones(1, 1, 2, 4), torch.tensor([[-1, 0]])
+    >>> sdpa_attention(x, x, x, at, at, window=4)[0, 0]
+    tensor([[0., 0., 0., 0.],
+            [1., 1., 1., 1.]])
+    """
+    seen = visible(q_positions, k_positions, window)[:, None]  # (B, 1, T, S)
+    if seen.all():
+        return functional.scaled_dot_product_attention(q, k, v, enable_gqa=True)
+    # Kernels disagree on a row without a visible key (zeros, NaN; pytorch issues 103749, 110213).
+    # Let such a row see everything, then discard what it saw.
+    blind = ~seen.any(dim=-1, keepdim=True)
+    out = functional.scaled_dot_product_attention(q, k, v, attn_mask=seen | blind, enable_gqa=True)
+    return out.masked_fill(blind, 0.0)
+
+
+def _runs_everywhere() -> str | None:
+    return None
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One entry of the registry: how to attend, and the reason it cannot run here, if any."""
+
+    attend: AttentionFunction
+    why_unavailable: Callable[[], str | None]
+
+
+REGISTRY: dict[str, Backend] = {
+    "eager": Backend(eager_attention, _runs_everywhere),
+    "sdpa": Backend(sdpa_attention, _runs_everywhere),
+}
+PREFERENCE = ("flash", "sdpa", "eager")  # what "auto" tries, best first
+
+
+def available() -> dict[str, str | None]:
+    """Every registered backend, with None if it can run here or the reason it cannot.
+
+    >>> available()["eager"] is None
+    True
+    """
+    return {name: backend.why_unavailable() for name, backend in REGISTRY.items()}
+
+
+def resolve(name: str) -> str:
+    """The backend that `attention=name` means here: itself, or the best one for "auto".
+
+    Raises:
+        ValueError: for a name that is not in the registry.
+        BackendUnavailable: for one that cannot run here.
+
+    >>> resolve("eager")
+    'eager'
+    """
+    reasons = available()
+    if name == "auto":
+        return next(choice for choice in PREFERENCE if reasons.get(choice, "absent") is None)
+    if name not in REGISTRY:
+        choices = ", ".join(["auto", *REGISTRY])
+        raise ValueError(f"attention={name!r} is not a backend: choose one of {choices}")
+    if reasons[name] is not None:
+        raise BackendUnavailable(f"attention={name!r} cannot run here: {reasons[name]}")
+    return name
+
+
+def get(name: str) -> AttentionFunction:
+    """The attention function called `name` (see `resolve`).
+
+    >>> get("eager") is eager_attention
+    True
+    """
+    return REGISTRY[resolve(name)].attend

@@ -1,0 +1,105 @@
+"""What every model class shares: initial weights, embeddings, loading and saving.
+
+Source: the model documentation's "generic methods".
+Lesson: 11_weights.
+
+Conventions
+    Weights are drawn from a normal distribution of standard deviation `initializer_range`
+    (the documentation says truncated; the implementation it documents draws plain), norms are 1.
+    Reading and writing files is the business of `mistral_edu.weights`, imported when needed.
+"""
+
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from mistral_edu.config import MistralConfig
+
+Model = TypeVar("Model", bound="PretrainedModel")
+
+
+class PretrainedModel(nn.Module):
+    """Base of `MistralModel` and the models with a head."""
+
+    def __init__(self, config: MistralConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The weights' type."""
+        return next(self.parameters()).dtype
+
+    def num_parameters(self) -> int:
+        """How many numbers the model has learned; shared ones count once."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def initialise_weights(self, part: nn.Module) -> None:
+        """Draw fresh weights for the linear layers and embeddings of `part`; padding embeds to 0."""
+        for module in part.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=self.config.initializer_range)
+            if isinstance(module, nn.Embedding) and self.config.pad_token_id is not None:
+                with torch.no_grad():
+                    module.weight[self.config.pad_token_id].zero_()
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        """The token embedding table, (V, hidden)."""
+        return getattr(self, "model", self).embed_tokens
+
+    def set_input_embeddings(self, table: nn.Embedding) -> None:
+        """Replace the token embedding table."""
+        getattr(self, "model", self).embed_tokens = table
+
+    def tie_weights(self) -> None:
+        """Let the LM head share the embedding matrix, if the config asks for it."""
+        head = getattr(self, "lm_head", None)
+        if head is not None and self.config.tie_word_embeddings:
+            head.weight = self.get_input_embeddings().weight
+
+    @classmethod
+    def from_pretrained(
+        cls: type[Model],
+        folder: str | Path,
+        *,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str = "cpu",
+        attention: str = "auto",
+    ) -> Model:
+        """Load a model that `save_pretrained` (or Hugging Face) wrote, in evaluation mode.
+
+        Args:
+            folder: holds config.json and model.safetensors.
+            dtype: cast weights to this; None keeps the file's.
+            device: where to put them.
+            attention: a backend's name.
+
+        Raises:
+            FileNotFoundError, ValueError: see `mistral_edu.weights.load_weights`.
+        """
+        from mistral_edu.weights import load_weights
+
+        config = MistralConfig.from_pretrained(folder)
+        with torch.device("meta"):
+            model = cls(config, attention)  # type: ignore[call-arg]
+        load_weights(model, folder, dtype=dtype, device=device)
+        return model.eval()
+
+    def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
+        """Write config.json and model.safetensors, each whole or not at all.
+
+        Args:
+            folder: made if absent.
+            dtype: cast weights to this first; None keeps theirs.
+        """
+        from mistral_edu.weights import save_weights
+
+        self.config.save_pretrained(folder)
+        save_weights(self, folder, dtype=dtype)

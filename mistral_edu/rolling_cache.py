@@ -1,0 +1,283 @@
+"""The rolling cache: keys and values in a ring, so memory never grows.
+
+    slot(p) = p mod W
+
+A token at position p takes the slot of the token at p − W, which no later query can see.
+
+Source: "Mistral 7B" (arXiv 2310.06825), section 2, "Rolling Buffer Cache" and "Pre-fill and
+Chunking".
+Lesson: 08_rolling_cache.
+
+Conventions
+    Keys are stored rotated, so the order of the slots never matters: `positions` says which
+    token a slot holds (−1 for none) and the visibility rule does the rest.
+    A chunk attends to (cache ∪ chunk) BEFORE anything is evicted; its earliest queries still see
+    keys that its last tokens will overwrite. Only its last W tokens are then written.
+    Padding (position −1) is never written. `lengths` counts every token ever seen.
+
+With W = 3, a prompt of 5 tokens, then a chunk of 2:
+
+    after the prompt   slots hold positions 3 4 2
+    the chunk sees     3 4 2 | 5 6           (5 sees 3 4 5; 6 sees 4 5 6)
+    after the chunk    slots hold positions 6 4 5
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from mistral_edu.config import MistralConfig
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One slot as the pictures show it: its index, the position it holds, its age in tokens."""
+
+    index: int
+    position: int
+    age: int | None
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where one chunk goes: computed once by `begin`, used by every layer, ended by `commit`."""
+
+    positions: Int[Tensor, "B T"]
+    key_positions: Int[Tensor, "B S"]
+    rows: Int[Tensor, "N"]
+    columns: Int[Tensor, "N"]
+    slots: Int[Tensor, "N"]
+    used_slots: int
+    in_place: bool
+
+
+class RollingCache:
+    """Keys and values of every layer, for the last W tokens of each row.
+
+    Args:
+        keys, values: one tensor per layer, (B, Hkv, slots, D).
+        window: W, or None if nothing may be evicted.
+
+    >>> config = MistralConfig(hidden_size=8, num_attention_heads=2, num_key_value_heads=1,
+    ...                        num_hidden_layers=1, sliding_window=3)
+    >>> cache = RollingCache.allocate(config, batch_size=1)
+    >>> for chunk in ([0, 1, 2, 3, 4], [5, 6]):
+    ...     step = cache.begin(torch.tensor([chunk]))
+    ...     new = torch.zeros(1, 1, len(chunk), 4)
+    ...     _ = cache.update(0, new, new, step)
+    ...     cache.commit(step)
+    ...     print(step.key_positions.tolist(), "→", cache.positions.tolist())
+    [[0, 1, 2, 3, 4]] → [[3, 4, 2]]
+    [[3, 4, 2, 5, 6]] → [[6, 4, 5]]
+    """
+
+    def __init__(self, keys: list[Tensor], values: list[Tensor], window: int | None) -> None:
+        self.keys, self.values, self.window = keys, values, window
+        batch, _, slots, _ = keys[0].shape
+        device = keys[0].device
+        self.positions: Int[Tensor, "B slots"] = torch.full((batch, slots), -1, device=device)
+        self.lengths: Int[Tensor, "B"] = torch.zeros(batch, dtype=torch.long, device=device)
+
+    @classmethod
+    def allocate(
+        cls,
+        config: MistralConfig,
+        batch_size: int,
+        *,
+        capacity: int | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> "RollingCache":
+        """Reserve the memory once: min(W, capacity) slots for each layer and row.
+
+        Args:
+            config: gives layers, heads, D and W.
+            batch_size: B.
+            capacity: tokens that will ever be stored, if known. Without a window it is the limit
+                (default: `max_position_embeddings`).
+            dtype, device: of keys and values.
+
+        >>> seven_b = MistralConfig.mistral_7b_v0_1()
+        >>> cache = RollingCache.allocate(seven_b, 1, dtype=torch.bfloat16, device="meta")
+        >>> cache.nbytes / 2**20
+        512.0
+        """
+        limits = [n for n in (config.sliding_window, capacity) if n is not None]
+        slots = max(1, min(limits, default=config.max_position_embeddings))
+        shape = (batch_size, config.num_key_value_heads, slots, config.head_dim)
+        layers = range(config.num_hidden_layers)
+        # Zeros, not empty: garbage in an unused slot could be NaN, and 0 · NaN is NaN.
+        keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in layers]
+        values = [torch.zeros(shape, dtype=dtype, device=device) for _ in layers]
+        return cls(keys, values, config.sliding_window)
+
+    @property
+    def batch_size(self) -> int:
+        """B, the number of rows."""
+        return self.positions.shape[0]
+
+    @property
+    def slot_count(self) -> int:
+        """Slots per row: W, or fewer if the capacity was smaller."""
+        return self.positions.shape[1]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held by keys and values; constant for the life of the cache."""
+        return sum(t.numel() * t.element_size() for t in (*self.keys, *self.values))
+
+    @property
+    def filled(self) -> int:
+        """Slots in use by the fullest row; slots fill from 0 upward until the ring wraps."""
+        return min(int(self.lengths.max()), self.slot_count)
+
+    def begin(self, positions: Int[Tensor, "B T"]) -> Step:
+        """Plan one chunk: which keys it will attend to, and where its tokens will be stored.
+
+        Args:
+            positions: absolute position of every token of the chunk, −1 for padding.
+
+        Raises:
+            ValueError: if the batch differs, or a cache without room would have to evict a key
+                that is still visible.
+        """
+        if positions.shape[0] != self.batch_size:
+            raise ValueError(
+                f"the chunk has {positions.shape[0]} rows but the cache has {self.batch_size}: "
+                "allocate a cache with the batch's size"
+            )
+        last = positions.amax(dim=1, keepdim=True)
+        end = max(int(last.max()) + 1, int(self.lengths.max()))
+        if self.window != self.slot_count and end > self.slot_count:
+            raise ValueError(
+                f"position {end - 1} does not fit a cache of {self.slot_count} slots with "
+                f"window={self.window}: allocate it with capacity={end} or more"
+            )
+        kept: Bool[Tensor, "B T"] = (positions >= 0) & (positions > last - self.slot_count)
+        rows, columns = kept.nonzero(as_tuple=True)
+        slots = positions[rows, columns] % self.slot_count
+        # One token may overwrite before it attends: what it evicts, at p − W, it does not see.
+        in_place = positions.shape[1] == 1 and not torch.is_grad_enabled()
+        if in_place:
+            used = min(end, self.slot_count)
+            after = self.positions.index_put((rows, slots), positions[rows, columns])
+            key_positions = after[:, :used]
+        else:
+            used = self.filled
+            key_positions = torch.cat([self.positions[:, :used], positions], dim=1)
+        return Step(positions, key_positions, rows, columns, slots, used, in_place)
+
+    def update(
+        self,
+        layer: int,
+        k: Float[Tensor, "B Hkv T D"],
+        v: Float[Tensor, "B Hkv T D"],
+        step: Step,
+    ) -> tuple[Float[Tensor, "B Hkv S D"], Float[Tensor, "B Hkv S D"]]:
+        """Store one layer's chunk; return everything the chunk may attend to.
+
+        Returns:
+            Keys and values whose positions are `step.key_positions`.
+        """
+        attended = []
+        for ring, new in ((self.keys[layer], k), (self.values[layer], v)):
+            before = ring[:, :, : step.used_slots]
+            attended.append(before if step.in_place else torch.cat([before, new], dim=2))
+            chosen = new.detach().transpose(1, 2)[step.rows, step.columns]  # → (N, Hkv, D)
+            ring.transpose(1, 2)[step.rows, step.slots] = chosen
+        return attended[0], attended[1]
+
+    def commit(self, step: Step) -> None:
+        """End a chunk, after its last layer: note which positions the slots now hold."""
+        stored = step.positions[step.rows, step.columns]
+        self.positions[step.rows, step.slots] = stored
+        self.lengths = torch.maximum(self.lengths, step.positions.amax(dim=1) + 1)
+
+    def __len__(self) -> int:
+        """L, the number of layers: a cache is a sequence of (key, value) pairs."""
+        return len(self.keys)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Each layer's (key, value), (B, Hkv, S, D), unrolled into position order.
+
+        Rows shorter than the longest are zero on the left, as in a left-padded batch.
+        """
+        order = self.positions.argsort(dim=1)[:, self.slot_count - self.filled :]
+        rows = torch.arange(self.batch_size, device=order.device)[:, None]
+        for key, value in zip(self.keys, self.values, strict=True):
+            yield tuple(ring.transpose(1, 2)[rows, order].transpose(1, 2) for ring in (key, value))
+
+    def slots(self, row: int = 0) -> list[Slot]:
+        """What each slot of one row holds, for pictures and for reading.
+
+        >>> config = MistralConfig(hidden_size=8, num_attention_heads=2, num_key_value_heads=1,
+        ...                        num_hidden_layers=1, sliding_window=2)
+        >>> RollingCache.allocate(config, 1).slots()[0]
+        Slot(index=0, position=-1, age=None)
+        """
+        newest = int(self.lengths[row]) - 1
+        held = self.positions[row].tolist()
+        return [Slot(i, p, None if p < 0 else newest - p) for i, p in enumerate(held)]
+
+    def reorder(self, rows: Int[Tensor, "N"]) -> None:
+        """Make row n a copy of old row `rows[n]`, in every layer (beam search)."""
+        self.keys = [ring[rows] for ring in self.keys]
+        self.values = [ring[rows] for ring in self.values]
+        self.positions, self.lengths = self.positions[rows], self.lengths[rows]
+
+    def crop(self, length: int) -> None:
+        """Forget every token from position `length` on.
+
+        Raises:
+            ValueError: if the ring has wrapped past what the shorter text would still see.
+        """
+        lost = (self.lengths > self.slot_count) & (self.lengths > length)
+        if length < 0 or bool(lost.any()):
+            raise ValueError(
+                f"cannot crop to {length} tokens: {int(self.lengths.max())} were seen and only the "
+                f"last {self.slot_count} are kept; run the shorter text again"
+            )
+        self.positions[self.positions >= length] = -1
+        self.lengths.clamp_(max=length)
+
+    def reset(self) -> None:
+        """Empty the cache, keeping its memory."""
+        self.positions.fill_(-1)
+        self.lengths.zero_()
+
+    def to_legacy(self) -> tuple[tuple[Tensor, Tensor], ...]:
+        """The documentation's form: one (key, value) per layer, in position order."""
+        return tuple(self)
+
+    @classmethod
+    def from_legacy(
+        cls,
+        past: tuple[tuple[Tensor, Tensor], ...],
+        config: MistralConfig,
+        lengths: Int[Tensor, "B"] | None = None,
+        capacity: int | None = None,
+    ) -> "RollingCache":
+        """Build a cache from (key, value) pairs in position order.
+
+        Args:
+            past: one pair per layer, (B, Hkv, S, D), rotated keys.
+            config: of the model that made them.
+            lengths: tokens each row has seen, if not S (a padded or wrapped batch).
+            capacity: see `allocate`; at least S.
+        """
+        batch, _, stored, _ = past[0][0].shape
+        first = past[0][0]
+        cache = cls.allocate(
+            config, batch, capacity=capacity, dtype=first.dtype, device=first.device
+        )
+        seen = torch.full((batch,), stored) if lengths is None else lengths
+        columns = torch.arange(stored, device=first.device) - stored
+        positions = (seen.to(first.device)[:, None] + columns).clamp(min=-1)
+        step = cache.begin(positions)
+        for layer, (key, value) in enumerate(past):
+            cache.update(layer, key, value, step)
+        cache.commit(step)
+        return cache

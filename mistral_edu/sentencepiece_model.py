@@ -1,0 +1,209 @@
+"""The `tokenizer.model` file: scored pieces and a few settings, as SentencePiece stores them.
+
+    file = piece (1) …   trainer settings (2)   normalizer settings (3)      numbers: field numbers
+
+A piece is its text (1), its score (2) and its kind (3). The id of a piece is its place in the file.
+
+Source: SentencePiece (Kudo and Richardson, 2018, arXiv:1808.06226), `sentencepiece_model.proto`.
+Built in lesson 01. Conventions: inside a piece a space is spelled ▁ (U+2581); a higher score merges
+earlier; a setting absent from the file has the value that SentencePiece gives it.
+"""
+
+import math
+import struct
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple
+
+from mistral_edu.wire_format import TokenizerFileError, damaged, read_fields, write_field
+
+PIECE, TRAINER, NORMALIZER, DENORMALIZER = 1, 2, 3, 5
+ALGORITHMS = {1: "unigram", 2: "BPE", 3: "word", 4: "char"}
+BPE = 2
+UNKNOWN_SURFACE = " \u2047 "
+
+
+class Kind(IntEnum):
+    """What a piece stands for. Merging makes normal pieces only."""
+
+    NORMAL = 1
+    UNKNOWN = 2
+    CONTROL = 3
+    USER_DEFINED = 4
+    UNUSED = 5
+    BYTE = 6
+
+
+KINDS = {int(kind): kind for kind in Kind}
+
+class Piece(NamedTuple):
+    """One entry of the vocabulary: its text, its score (higher merges earlier) and its kind."""
+
+    text: str
+    score: float = 0.0
+    kind: Kind = Kind.NORMAL
+
+
+@dataclass(frozen=True)
+class SentencePieceModel:
+    """What a `tokenizer.model` file says.
+
+    Arguments:
+        pieces: the vocabulary; the id of a piece is its place here.
+        byte_fallback: spell a character outside the vocabulary as its UTF-8 bytes.
+        add_dummy_prefix: put a space before the text, so that a first word looks like a later one.
+        remove_extra_whitespaces: trim the text and shorten every run of spaces to one.
+        unknown_surface: what the unknown piece reads as when decoded.
+        bos, eos, pad: the texts of the control pieces that begin, end and fill a sequence.
+
+    >>> model = SentencePieceModel((Piece("<unk>", 0.0, Kind.UNKNOWN), Piece("▁a")), False)
+    >>> parse(serialise(model)) == model
+    True
+    """
+
+    pieces: tuple[Piece, ...]
+    byte_fallback: bool = True
+    add_dummy_prefix: bool = True
+    remove_extra_whitespaces: bool = False
+    unknown_surface: str = UNKNOWN_SURFACE
+    bos: str = "<s>"
+    eos: str = "</s>"
+    pad: str = "<pad>"
+
+    def __post_init__(self) -> None:
+        _check_pieces(self.pieces)
+        _check_bytes(self.pieces, self.byte_fallback)
+
+
+def byte_piece(byte: int) -> str:
+    """Name the piece that stands for one byte, 0 to 255.
+
+    >>> byte_piece(10)
+    '<0x0A>'
+    """
+    return f"<0x{byte:02X}>"
+
+
+def _check_pieces(pieces: Iterable[Piece]) -> None:
+    copies = Counter(piece.text for piece in pieces)
+    for index, (text, score, kind) in enumerate(pieces):
+        if not text or copies[text] > 1:
+            raise damaged(f"piece {index} is {text!r}, which is empty or there twice")
+        if math.isnan(score):
+            raise damaged(f"the score of piece {index}, {text!r}, is not a number")
+        if kind is Kind.UNUSED:
+            raise TokenizerFileError(
+                f"piece {index}, {text!r}, is marked unused, which this tokenizer cannot honour; "
+                "mark it normal or control, or use the sentencepiece package"
+            )
+    unknown = [piece.text for piece in pieces if piece.kind is Kind.UNKNOWN]
+    if len(unknown) != 1:
+        raise damaged(f"{len(unknown)} pieces are of the unknown kind {unknown[:3]}, expected one")
+
+
+def _check_bytes(pieces: Iterable[Piece], byte_fallback: bool) -> None:
+    found = {piece.text for piece in pieces if piece.kind is Kind.BYTE}
+    expected = {byte_piece(byte) for byte in range(256)} if byte_fallback else set()
+    if found != expected:
+        odd = sorted(found ^ expected)[:3]
+        raise damaged(
+            f"byte_fallback is {byte_fallback}, so {len(expected)} byte pieces are expected, but "
+            f"there are {len(found)}; the first that differ: {odd}"
+        )
+
+
+def parse(data: bytes) -> SentencePieceModel:
+    """Read the bytes of a `tokenizer.model` file.
+
+    Raises TokenizerFileError, saying why, if they are damaged or ask for another algorithm.
+
+    >>> parse(serialise(SentencePieceModel((Piece("<unk>", 0.0, Kind.UNKNOWN),), False))).bos
+    '<s>'
+    """
+    if data.startswith(b"version https://git-lfs"):
+        raise TokenizerFileError(
+            "this is a Git LFS pointer, not the file it points to; run `git lfs pull` beside it"
+        )
+    pieces: list[Piece] = []
+    settings: dict[int, dict[int, int | bytes]] = {}
+    for number, value in read_fields(data):
+        if number == PIECE:
+            pieces.append(_parse_piece(len(pieces), value))
+        elif number in (TRAINER, NORMALIZER, DENORMALIZER):
+            found = read_fields(_payload(value, f"settings {number}"))
+            settings.setdefault(number, {}).update(found)
+    if TRAINER not in settings or NORMALIZER not in settings:
+        raise damaged("it ends before its trainer and normalizer settings")
+    _refuse_what_we_do_not_do(settings)
+    trainer, normalizer = settings[TRAINER], settings[NORMALIZER]
+    return SentencePieceModel(
+        pieces=tuple(pieces),
+        byte_fallback=bool(trainer.get(35, False)),
+        add_dummy_prefix=bool(normalizer.get(3, True)),
+        remove_extra_whitespaces=bool(normalizer.get(4, True)),
+        unknown_surface=_text(trainer.get(44, UNKNOWN_SURFACE.encode()), "the unknown surface"),
+        bos=_text(trainer.get(46, b"<s>"), "the name of the bos piece"),
+        eos=_text(trainer.get(47, b"</s>"), "the name of the eos piece"),
+        pad=_text(trainer.get(48, b"<pad>"), "the name of the pad piece"),
+    )
+
+
+def serialise(model: SentencePieceModel) -> bytes:
+    """Write a model as the bytes of a `tokenizer.model` file, which SentencePiece loads too.
+
+    >>> serialise(SentencePieceModel((Piece("<unk>", 0.0, Kind.UNKNOWN),), False))[:9]
+    b'\\n\\x0e\\n\\x05<unk>'
+    """
+    trainer = {3: BPE, 4: len(model.pieces), 35: model.byte_fallback, 44: model.unknown_surface}
+    trainer |= {46: model.bos, 47: model.eos, 48: model.pad}
+    normalizer = {1: "identity", 3: model.add_dummy_prefix, 4: model.remove_extra_whitespaces}
+    pieces = (_message({1: text, 2: float(score), 3: kind}) for text, score, kind in model.pieces)
+    return b"".join(write_field(PIECE, piece) for piece in pieces) + _message(
+        {TRAINER: _message(trainer), NORMALIZER: _message(normalizer)}
+    )
+
+
+def _message(values: dict[int, bool | int | float | str | bytes]) -> bytes:
+    return b"".join(write_field(number, value) for number, value in values.items())
+
+
+def _parse_piece(index: int, data: int | bytes) -> Piece:
+    values = dict(read_fields(_payload(data, f"piece {index}")))
+    score, kind = values.get(2, bytes(4)), values.get(3, 1)
+    if not isinstance(score, bytes) or len(score) != 4 or kind not in KINDS:
+        raise damaged(f"piece {index} has score {score!r} and kind {kind!r}, expected 4 bytes, 1-6")
+    text = _text(values.get(1, b""), f"piece {index}")
+    return Piece(text, struct.unpack("<f", score)[0], KINDS[kind])
+
+
+def _payload(value: int | bytes, what: str) -> bytes:
+    if not isinstance(value, bytes):
+        raise damaged(f"{what} is the number {value}, expected text or a message")
+    return value
+
+
+def _text(value: int | bytes, what: str) -> str:
+    try:
+        return _payload(value, what).decode()
+    except UnicodeDecodeError as error:
+        raise damaged(f"{what} is {value!r}, expected UTF-8 text") from error
+
+
+def _refuse_what_we_do_not_do(settings: dict[int, dict[int, int | bytes]]) -> None:
+    trainer, normalizer = settings[TRAINER], settings[NORMALIZER]
+    denormalizer = settings.get(DENORMALIZER, {})
+    algorithm = trainer.get(3, 1)
+    if algorithm != BPE:
+        name = ALGORITHMS.get(algorithm, f"unknown ({algorithm!r})")
+        wanted = f"its algorithm is {name}, expected BPE"
+    elif normalizer.get(2) or denormalizer.get(2):
+        wanted = f"its normalizer {normalizer.get(1, b'')!r} rewrites text, expected b'identity'"
+    elif trainer.get(24) or not normalizer.get(5, True):
+        wanted = "it keeps spaces at the end of pieces or unescaped, expected ▁ in front"
+    else:
+        return
+    raise TokenizerFileError(
+        f"cannot use this tokenizer.model: {wanted}; load it with the sentencepiece package"
+    )

@@ -1,0 +1,134 @@
+"""The toy world: an endless supply of short, true texts about a valley where the mistral blows.
+
+    seed, split, number  ->  random stream  ->  valley (state)  ->  tale (sentences)  ->  story
+
+Every text ends with a question whose answer follows from it, so a trained model can be marked.
+Lesson 10 trains on these texts; lesson 15 asks how far back a fact can lie.
+
+Conventions: the random stream is seeded with a string, so texts are the same in every process and
+on every machine. The checksum of a story's body decides whether it belongs to the training or the
+test stream, so no body is ever in both, whatever the seeds.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import count as count_from
+from itertools import islice
+from random import Random
+from zlib import crc32
+
+from mistral_edu.training import reckonings, tales
+from mistral_edu.training.valley import Question, Tale, Valley
+from mistral_edu.training.vocabulary import EMOJI
+
+SPLITS = ("train", "test")
+EMOJI_RATE = 0.2
+SHAPES: dict[str, Callable[[Valley], Tale]] = {
+    "walk": tales.walk,
+    "letter": tales.letter,
+    "dialogue": tales.dialogue,
+    "search": tales.search,
+    "storm": tales.storm,
+    "visit": tales.visit,
+    "market": reckonings.market,
+    "sum": reckonings.small_sum,
+    "recipe": reckonings.recipe,
+    "diary": reckonings.diary,
+    "herd": reckonings.herd,
+}
+
+
+@dataclass(frozen=True)
+class Story:
+    """One text with the state it was told from.
+
+    `body` is the text without its question; `questions[0]` is the one that `text` ends with, the
+    others are there to probe a model; `whereabouts` maps every thing that was moved to where it is
+    at the end, a place ("under the plane tree") or a person ("with Zoé").
+
+    >>> story = next(stories(0))
+    >>> story.text == story.prompt(story.questions[0]) + " " + story.questions[0].answer
+    True
+    """
+
+    shape: str
+    body: str
+    questions: tuple[Question, ...]
+    whereabouts: dict[str, str]
+
+    def prompt(self, question: Question) -> str:
+        """Ask a question after the body; what a model writes next is its answer."""
+        return f"{self.body}\n\nQuestion: {question.ask}\nAnswer:"
+
+    @property
+    def text(self) -> str:
+        """The whole text, with its first question and the answer."""
+        return f"{self.prompt(self.questions[0])} {self.questions[0].answer}"
+
+
+def stories(seed: int, *, split: str = "train", count: int | None = None) -> Iterator[Story]:
+    """Tell stories, without end or `count` of them.
+
+    Args:
+        seed: any integer; the same seed tells the same stories in the same order.
+        split: "train" or "test"; no body of one stream is ever in the other, whatever their seeds.
+        count: how many stories, 0 or more; None for no end.
+
+    Returns:
+        An iterator of stories, made as they are asked for.
+
+    Raises:
+        ValueError: for a split or a count that does not exist.
+
+    >>> list(stories(0, count=3)) == list(stories(0, count=3))
+    True
+    >>> next(stories(0)).text == next(stories(0, split="test")).text
+    False
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split is {split!r}; expected one of {SPLITS}: choose one of them")
+    if count is not None and count < 0:
+        raise ValueError(f"count is {count}; expected 0 or more: leave it out for no end")
+    told = (tell(Random(f"{split} {seed} {number}")) for number in count_from())
+    return islice((story for story in told if split_of(story.body) == split), count)
+
+
+def tell(random: Random) -> Story:
+    """Tell one story from a stream of random numbers.
+
+    >>> tell(Random("again")) == tell(Random("again"))
+    True
+    """
+    shape = random.choice(list(SHAPES))
+    valley = Valley.draw(random)
+    tale = SHAPES[shape](valley)
+    paragraphs = list(tale.paragraphs)
+    if random.random() < EMOJI_RATE:
+        paragraphs[-1] += f" {random.choice(EMOJI)}"
+    questions = tuple(random.sample(tale.questions, len(tale.questions)))
+    return Story(shape, "\n".join(paragraphs), questions, valley.whereabouts)
+
+
+def split_of(body: str) -> str:
+    """Say which stream a body belongs to: about half of all bodies to each.
+
+    >>> split_of("The mistral blew.") in SPLITS
+    True
+    """
+    return SPLITS[crc32(body.encode()) % 2]
+
+
+def corpus_text(seed: int, count: int, *, split: str = "train") -> str:
+    """Join the texts of `count` stories, a rule of three stars between them.
+
+    Args:
+        seed, split: as for `stories`.
+        count: how many stories, 0 or more.
+
+    Returns:
+        One string; "" for no stories.
+
+    >>> corpus_text(0, 2).count("Answer:")
+    2
+    """
+    return "\n\n***\n\n".join(story.text for story in stories(seed, split=split, count=count))

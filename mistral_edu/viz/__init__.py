@@ -1,0 +1,45 @@
+"""Pictures of the model at work: frames of plain data, figures drawn from them, and explorers.
+
+    show(mask_frame("window", length=8, window=4))      # static, for the page
+    explore_mask(window=4)                              # alive, the same figure
+
+`frame.py`, `style.py`, `render.py` and `explorer.py` are the frame around every topic; each topic
+is one concept: `mask`, `reach`, `ring`, `budget`, `shapes`.
+"""
+
+from mistral_edu.viz.budget import BudgetFrame, budget_frame
+from mistral_edu.viz.budget_figure import explore_budget, preset_models
+from mistral_edu.viz.explorer import Explorer
+from mistral_edu.viz.frame import Frame
+from mistral_edu.viz.mask import MaskFrame, mask_frame
+from mistral_edu.viz.mask_figure import explore_mask
+from mistral_edu.viz.reach import ReachFrame, explore_reach, reach_frame
+from mistral_edu.viz.render import Picture, figure, show
+from mistral_edu.viz.ring import RingFrame, replay, ring_frame, ring_steps
+from mistral_edu.viz.ring_figure import explore_ring
+from mistral_edu.viz.shapes import ShapesFrame, shapes_frame
+
+__all__ = [
+    "BudgetFrame",
+    "Explorer",
+    "Frame",
+    "MaskFrame",
+    "Picture",
+    "ReachFrame",
+    "RingFrame",
+    "ShapesFrame",
+    "budget_frame",
+    "explore_budget",
+    "explore_mask",
+    "explore_reach",
+    "explore_ring",
+    "figure",
+    "mask_frame",
+    "preset_models",
+    "reach_frame",
+    "replay",
+    "ring_frame",
+    "ring_steps",
+    "shapes_frame",
+    "show",
+]

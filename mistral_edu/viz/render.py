@@ -1,0 +1,175 @@
+"""From a frame to what a notebook, a browser or a file can show.
+
+    frame → figure → PNG bytes → HTML <figure> with alternative text, or a saved file
+
+Each topic registers its drawing with `@draw.register`; nothing here knows any topic, and nothing
+uses pyplot, so no figure outlives its cell.
+"""
+
+import base64
+import html
+import io
+import os
+from functools import singledispatch
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+from mistral_edu.viz.frame import Frame
+from mistral_edu.viz.style import sheet
+
+_CARD = (
+    "display:inline-block;margin:4px 0;padding:0 0 6px 0;background:#ffffff;"
+    "border:1px solid #c4c4c4;border-radius:4px;max-width:100%"
+)
+_CAPTION = "padding:2px 14px;color:#1a1a1a;font-size:13px;line-height:1.4;max-width:720px"
+
+
+@singledispatch
+def draw(frame: Frame) -> Figure:
+    """The drawing of one kind of frame; each topic registers its own."""
+    raise TypeError(
+        f"no drawing is registered for {type(frame).__name__}: import its module from "
+        "mistral_edu.viz first"
+    )
+
+
+def figure(frame: Frame) -> Figure:
+    """Draw a frame: the one figure used on the page, in the widget and in files.
+
+    >>> from mistral_edu.viz import reach_frame
+    >>> [axes.get_xlabel() for axes in figure(reach_frame(window=2, layers=1)).axes]
+    ['input position (token index)']
+    """
+    with sheet():
+        return draw(frame)
+
+
+def figure_png(drawn: Figure) -> bytes:
+    """A figure as PNG bytes, with nothing in them that names a program or a time.
+
+    A palette of 128 colours keeps a lesson's pictures to a third of their size.
+
+    >>> from mistral_edu.viz import reach_frame
+    >>> figure_png(figure(reach_frame(window=2, layers=1)))[1:4]
+    b'PNG'
+    """
+    canvas = FigureCanvasAgg(drawn)
+    with sheet():
+        canvas.draw()
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    buffer = io.BytesIO()
+    image.quantize(128, method=Image.Quantize.FASTOCTREE).save(buffer, format="png")
+    return buffer.getvalue()
+
+
+def frame_html(frame: Frame, png: bytes) -> str:
+    """A frame as one HTML figure: the image with its words, and the same words as a caption.
+
+    >>> from mistral_edu.viz import reach_frame
+    >>> '<figcaption class="medu-summary"' in frame_html(reach_frame(window=2, layers=1), b"")
+    True
+    """
+    words = html.escape(frame.summary, quote=True)
+    data = base64.b64encode(png).decode("ascii")
+    return (
+        f'<figure class="medu-figure" style="{_CARD}">'
+        f'<img alt="{words}" src="data:image/png;base64,{data}" '
+        'style="display:block;max-width:100%;height:auto">'
+        f'<figcaption class="medu-summary" aria-live="polite" style="{_CAPTION}">{words}'
+        "</figcaption></figure>"
+    )
+
+
+def static_bundle(frame: Frame, png: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A frame as Jupyter output data and metadata: the PNG with its words, and the text.
+
+    >>> from mistral_edu.viz import reach_frame
+    >>> data, metadata = static_bundle(reach_frame(window=2, layers=1), b"")
+    >>> sorted(data), metadata["image/png"]["alt"][:5]
+    (['image/png', 'text/plain'], 'Reach')
+    """
+    image = base64.b64encode(png).decode("ascii")
+    return (
+        {"text/plain": frame.to_text(), "image/png": image},
+        {"image/png": {"alt": frame.summary}},
+    )
+
+
+class Picture:
+    """A frame drawn once; the last value of a cell shows it.
+
+    >>> from mistral_edu.viz import reach_frame
+    >>> print(Picture(reach_frame(window=2, layers=1)))
+    Through 1 layer of window 2, the last position hears 2 inputs: 1 + 1·(2−1) = 2
+    """
+
+    def __init__(self, frame: Frame) -> None:
+        self.frame = frame
+        self.png = figure_png(figure(frame))
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        return static_bundle(self.frame, self.png)
+
+    def __str__(self) -> str:
+        return self.frame.title
+
+    def save_png(self, path: str | Path) -> Path:
+        """Write the image; see `write_whole`."""
+        return write_whole(path, self.png)
+
+    def save_html(self, path: str | Path) -> Path:
+        """Write a page that stands alone: image, summary and text, no network."""
+        return write_whole(path, page(self.frame, self.png).encode("utf-8"))
+
+
+def show(frame: Frame) -> Picture:
+    """Print a frame's summary and return its picture, for the last line of a cell.
+
+    The sentence is printed so that a reader who cannot see the image meets words first.
+
+    >>> from mistral_edu.viz import reach_frame
+    >>> picture = show(reach_frame(window=2, layers=1))
+    Reach cone, window=2, layers=1: reached=2 of 4 input positions, formula 1 + 1·(2−1) = 2.
+    """
+    print(frame.summary)
+    return Picture(frame)
+
+
+def page(frame: Frame, png: bytes) -> str:
+    """A stand-alone HTML page of one frame.
+
+    >>> from mistral_edu.viz import reach_frame
+    >>> page(reach_frame(window=2, layers=1), b"").startswith("<!doctype html>")
+    True
+    """
+    title = html.escape(frame.title)
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f"</head><body>{frame_html(frame, png)}<pre>{html.escape(frame.to_text())}</pre>"
+        "</body></html>\n"
+    )
+
+
+def write_whole(path: str | Path, content: bytes) -> Path:
+    """Write a file completely or not at all, and return its path.
+
+    Raises:
+        FileNotFoundError: if the folder does not exist.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_whole(f"{folder}/a.txt", b"whole").read_bytes()
+    b'whole'
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"folder {path.parent} does not exist: create it, then save again")
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished.write_bytes(content)
+    unfinished.replace(path)
+    return path

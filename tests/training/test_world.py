@@ -1,0 +1,226 @@
+"""Claims about the toy world: the same everywhere, true to its state, grammatical, bounded."""
+
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from functools import cache
+from random import Random
+
+import pytest
+
+from mistral_edu.training import corpus_text, stories, world
+from mistral_edu.training import vocabulary as words
+from mistral_edu.training.reckonings import DISHES
+from mistral_edu.training.world import EMOJI_RATE, SHAPES, Story
+
+ACCENTED = re.compile("[à-öø-ÿÀ-ÖØ-Þ]")
+SPOTS = [place.at for place in words.PLACES] + list(words.ROOM)
+SPOT = re.compile(rf"\b({'|'.join(SPOTS)})\b", re.IGNORECASE)
+PLACING = re.compile(r"\b(put|left|laid|dropped|there was)\b")
+NAMED = re.compile(
+    rf"\b(?:{'|'.join(words.LOOKS)}) ({'|'.join(words.NOUNS + words.LIGHT_NOUNS)})\b"
+)
+
+
+@cache
+def sample() -> list[Story]:
+    """1,500 training stories, told once for all tests."""
+    return list(stories(7, count=1500))
+
+
+def of_shape(shape: str) -> list[Story]:
+    return [story for story in sample() if story.shape == shape]
+
+
+def read_whereabouts(body: str) -> dict[str, str]:
+    """Follow the things through a text as a reader would: an oracle that sees only sentences."""
+    where: dict[str, str] = {}
+    last = ""
+    for sentence in re.split(r"(?<=[.!?])[”\s]+|\n", body):
+        nouns = NAMED.findall(sentence)
+        last = nouns[-1] if nouns else last
+        spot = SPOT.search(sentence)
+        taken = re.match(r"“?(\w+) took the \w+ \w+\.$", sentence)
+        if spot and PLACING.search(sentence) and (nouns or re.search(r"\bit\b", sentence)):
+            where[last] = spot.group().lower()
+        elif taken:
+            where[last] = f"with {taken.group(1)}"
+    return where
+
+
+def test_a_seed_tells_the_same_stories_in_another_process():
+    program = "from mistral_edu.training import corpus_text; print(ascii(corpus_text(3, 8)))"
+    elsewhere = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONHASHSEED": "12345"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert elsewhere.stdout.strip() == ascii(corpus_text(3, 8))
+
+
+def test_seeds_tell_different_stories():
+    assert not {s.body for s in stories(1, count=50)} & {s.body for s in stories(2, count=50)}
+
+
+def test_no_body_is_in_both_splits_even_when_the_random_streams_are_the_same(monkeypatch):
+    monkeypatch.setattr(world, "Random", lambda stream: Random(stream.split()[-1]))
+    train = {story.body for story in stories(0, count=300)}
+    test = {story.body for story in stories(0, split="test", count=300)}
+    assert len(train) == len(test) == 300
+    assert not train & test
+
+
+def test_stories_hardly_ever_repeat():
+    assert len({story.body for story in sample()}) == len(sample())
+
+
+def test_every_answer_is_in_the_body_or_the_sum_of_numbers_that_are():
+    for story in sample():
+        for question in story.questions:
+            if question.addends:
+                assert int(question.answer) == sum(question.addends), story.text
+                numbers = Counter(int(digits) for digits in re.findall(r"\d+", story.body))
+                assert not Counter(map(abs, question.addends)) - numbers, story.text
+            else:
+                pattern = rf"(?<!\w){re.escape(question.answer)}(?!\w)"
+                assert re.search(pattern, story.body, re.IGNORECASE), story.text
+
+
+def test_a_reader_of_the_sentences_finds_every_thing_where_the_state_has_it():
+    followed = 0
+    for story in sample():
+        read = read_whereabouts(story.body)
+        for noun, where in story.whereabouts.items():
+            followed += 1
+            assert read.get(noun) == where, f"{noun}\n{story.text}"
+    assert followed > 1000
+
+
+def test_a_question_about_now_is_answered_by_the_state():
+    asked = 0
+    for story in sample():
+        for question in story.questions:
+            if found := re.fullmatch(r"Where is the \w+ (\w+) now\?", question.ask):
+                asked += 1
+                assert question.answer == story.whereabouts[found.group(1)], story.text
+    assert asked > 300
+
+
+def test_the_warmest_day_of_a_diary_has_the_highest_number():
+    for story in of_shape("diary"):
+        degrees = {d: int(n) for d, n in re.findall(r"(\w+day): \w+, (\d+) degree", story.body)}
+        (asked,) = (q for q in story.questions if "warmest" in q.ask)
+        assert len(degrees) == 4
+        assert asked.answer == max(degrees, key=degrees.__getitem__), story.text
+
+
+def test_what_a_buyer_pays_is_the_sum_of_the_named_prices():
+    for story in of_shape("market"):
+        named = re.findall(r"[Aa]n? ([\w ]+) is (\d+) euro", story.body)
+        prices = {what: int(price) for what, price in named}
+        bought = re.search(r"bought an? ([\w ]+) and an? ([\w ]+)\.", story.body).groups()
+        (asked,) = (q for q in story.questions if "pay" in q.ask)
+        assert int(asked.answer) == sum(prices[what] for what in bought), story.text
+
+
+@pytest.mark.parametrize("season", words.SEASONS)
+def test_the_weather_belongs_to_the_season(season):
+    strange = [sky.look for sky in words.SKIES if season not in sky.seasons]
+    told = [
+        s.body for s in sample() if re.search(rf"in {season}|was {season}|The {season}", s.body)
+    ]
+    assert len(told) > 50
+    for body in told:
+        assert not re.search(rf"\b({'|'.join(strange)})\b", body), body
+
+
+def test_every_shape_has_its_share():
+    shares = Counter(story.shape for story in sample())
+    assert set(shares) == set(SHAPES)
+    assert min(shares.values()) > 0.6 * len(sample()) / len(SHAPES)
+
+
+def test_texts_hold_60_to_200_words():
+    for story in sample():
+        assert 60 <= len(story.text.split()) <= 200, story.text
+
+
+def test_the_vocabulary_is_small_but_not_tiny():
+    names = {*words.WOMEN, *words.MEN, *words.PETS, *words.VILLAGES, *words.DAYS}
+    tokens = Counter(re.findall(r"[^\W\d_]+(?:-[^\W\d_]+)*", " ".join(s.text for s in sample())))
+    common = {token.lower() for token in tokens if token not in names}
+    assert 600 <= len(common) <= 660
+
+
+def test_one_story_in_five_holds_an_emoji():
+    share = sum(any(e in story.text for e in words.EMOJI) for story in sample()) / len(sample())
+    assert share == pytest.approx(EMOJI_RATE, abs=0.04)
+
+
+def test_nine_stories_in_ten_hold_an_accent():
+    share = sum(bool(ACCENTED.search(story.text)) for story in sample()) / len(sample())
+    assert share > 0.9
+
+
+def test_no_placeholder_or_stray_space_is_left():
+    for story in sample():
+        assert not re.search(r"[{}<>\\_]|None|  | [.,!?]|\.\.| \n|\n\n\n", story.text), story.text
+        assert story.text == story.text.strip()
+
+
+def test_articles_numbers_and_capitals_are_right():
+    slips = (
+        r"\b[Aa] [aeiou]",
+        r"\b[Aa]n [^aeiou]",
+        r"\b(\w+) \1\b",
+        r"\b1 \w+s\b",
+        r"[.!?] [a-zà-ÿ]",
+    )
+    for story in sample():
+        assert not [slip for slip in slips if re.search(slip, story.text)], story.text
+
+
+def test_plurals_of_a_recipe_agree_with_their_number():
+    many_of = {one: many for _, _, *needs in DISHES for one, many in needs}
+    for story in of_shape("recipe"):
+        for number, noun in re.findall(r"- (\d+) (.+)", story.body):
+            assert noun in (many_of if number == "1" else many_of.values()), story.text
+
+
+def test_he_and_she_agree_with_the_name():
+    checked = 0
+    for story in of_shape("sum"):
+        name, pronoun = re.search(r"(\w+) the \w+ had .*?\. (He|She) was", story.body).groups()
+        assert pronoun == ("She" if name in words.WOMEN else "He"), story.text
+        checked += 1
+    assert checked > 50
+
+
+def test_a_text_ends_with_its_first_question_and_the_answer():
+    for story in sample():
+        first = story.questions[0]
+        assert story.text.endswith(f"\n\nQuestion: {first.ask}\nAnswer: {first.answer}")
+        assert story.text.startswith(story.prompt(first))
+        assert len({question.ask for question in story.questions}) == len(story.questions) >= 4
+
+
+def test_a_count_of_zero_tells_nothing_and_no_count_never_ends():
+    assert list(stories(0, count=0)) == []
+    endless = stories(0)
+    assert len({next(endless).body for _ in range(20)}) == 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"split": "dev"}, "split is 'dev'; expected one of"),
+        ({"count": -1}, "count is -1; expected"),
+    ],
+)
+def test_bad_arguments_are_named_with_what_was_expected(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        stories(0, **arguments)
