@@ -5,8 +5,8 @@ The environment is set here, before torch is imported, because notebook kernels 
 
 import os
 import shutil
+import sys
 import tempfile
-from pathlib import Path
 
 import pytest
 from jaxtyping import install_import_hook
@@ -19,6 +19,9 @@ os.environ.update(
     # A test must never touch the progress of the person who runs it.
     MISTRAL_EDU_HOME=tempfile.mkdtemp(prefix="mistral_edu_tests_"),
 )
+if "--nbval" in sys.argv:
+    # Stored outputs are those of a CPU; the last digits of a GPU's sums differ.
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 # Shapes in signatures are checked at run time in tests, and only there. The tower lets an int
 # stand where a float is asked for, as Python's own typing rules do.
@@ -29,9 +32,3 @@ install_import_hook("mistral_edu", CHECKER)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Remove the temporary home."""
     shutil.rmtree(os.environ["MISTRAL_EDU_HOME"], ignore_errors=True)
-
-
-@pytest.fixture(scope="session")
-def repository() -> Path:
-    """The root of the repository."""
-    return Path(__file__).parent

@@ -12,7 +12,6 @@ Conventions
     No biases. The projections keep Hugging Face's names and row layout.
 """
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -29,6 +28,7 @@ class GroupedQueryAttention(nn.Module):
         config: the architecture.
         layer: index of this layer, which selects its part of the cache.
 
+    >>> import torch
     >>> from mistral_edu.backends import get
     >>> from mistral_edu.rope import rotation
     >>> config = MistralConfig(hidden_size=8, num_attention_heads=2, num_key_value_heads=1)

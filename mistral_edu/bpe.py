@@ -43,24 +43,17 @@ def merge(symbols: Sequence[str], scores: Mapping[str, float]) -> list[str]:
         if joined in scores
     ]
     heapify(waiting)
-
-    def propose(left: int, right: int) -> None:
-        joined = parts[left] + parts[right]
-        if joined in scores:
-            heappush(waiting, (-scores[joined], left, right, joined))
-
     while waiting:
         _, left, right, joined = heappop(waiting)
-        if right_of[left] != right or parts[left] + parts[right] != joined:
+        if parts[left] + parts[right] != joined:
             continue
-        following = right_of[right]
-        parts[left], parts[right] = joined, ""
-        right_of[left], right_of[right] = following, -1
-        if following < end:
-            left_of[following] = left
-            propose(left, following)
-        if left_of[left] >= 0:
-            propose(left_of[left], left)
+        before, after = left_of[left], right_of[right]
+        parts[left], parts[right], right_of[left] = joined, "", after
+        if after < end:
+            left_of[after] = left
+        for first, second in ((before, left), (left, after)):
+            if first >= 0 and second < end and (joined := parts[first] + parts[second]) in scores:
+                heappush(waiting, (-scores[joined], first, second, joined))
     return [part for part in parts if part]
 
 

@@ -1,6 +1,6 @@
-"""Learn the pieces of a byte-pair vocabulary: again and again, the most frequent pair of neighbours.
+"""Learn the pieces of a byte-pair vocabulary: over and over, the most frequent two neighbours.
 
-    piece = arg max over xy of Σ over words w of  frequency(w) · (how often x, y are neighbours in w)
+    next piece = arg max over xy of  Σ over words w of  frequency(w) · (how often xy occurs in w)
 
 Source: Sennrich, Haddow and Birch, 2016 (arXiv:1508.07909), section 3.2. Built in lesson 01.
 
@@ -18,9 +18,8 @@ from collections.abc import Iterable, Mapping
 from heapq import heapify, heappop, heappush
 
 from mistral_edu.bpe import merge
-from mistral_edu.sentencepiece_model import Kind, Piece, SentencePieceModel, byte_piece
+from mistral_edu.sentencepiece_model import SPACE, Kind, Piece, SentencePieceModel, byte_piece
 
-SPACE = "▁"
 LONGEST_PIECE = 16
 
 

@@ -94,17 +94,21 @@ key/value head must serve the same number of query heads
         self.tie_word_embeddings = tie_word_embeddings
         self.rope_theta = rope_theta
         self.sliding_window = sliding_window
+        self._require_counts()
         self.head_dim = head_dim if head_dim is not None else hidden_size // num_attention_heads
         for name, value in extra.items():
             setattr(self, name, value)
         self._validate(head_dim_given=head_dim is not None)
 
-    def _validate(self, head_dim_given: bool) -> None:
-        for name in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers"):
+    def _require_counts(self) -> None:
+        names = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers")
+        for name in (*names, "num_attention_heads", "num_key_value_heads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+
+    def _validate(self, head_dim_given: bool) -> None:
         heads, shared = self.num_attention_heads, self.num_key_value_heads
-        if heads < 1 or shared < 1 or heads % shared:
+        if heads % shared:
             raise ValueError(
                 f"num_attention_heads={heads} is not a multiple of num_key_value_heads={shared}: "
                 "every key/value head must serve the same number of query heads"

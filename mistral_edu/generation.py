@@ -12,9 +12,9 @@ Conventions
     `generate` returns ids with their prompt, as `transformers` does; `stream` yields new ids.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from mistral_edu import sampling
 from mistral_edu.rolling_cache import RollingCache
+from mistral_edu.streamers import Streamer
 
 if TYPE_CHECKING:
     from mistral_edu.heads import MistralForCausalLM
@@ -82,46 +83,6 @@ class GenerationConfig:
             raise ValueError(f"repetition_penalty={self.repetition_penalty} must be above 0")
 
 
-@runtime_checkable
-class Streamer(Protocol):
-    """Receives new ids as they are made: `put` for each step, `end` once."""
-
-    def put(self, tokens: Tensor) -> None: ...
-
-    def end(self) -> None: ...
-
-
-class TextStreamer:
-    """Writes the text of a one-row generation as it grows; never half a character.
-
-    Args:
-        tokenizer: any with a `decoder()`.
-        write: receives each piece of text.
-
-    >>> from mistral_edu import MistralTokenizer
-    >>> pieces = []
-    >>> streamer = TextStreamer(MistralTokenizer.mistral_v1(), pieces.append)
-    >>> for token in (28705, 243, 162, 148, 172):
-    ...     streamer.put(torch.tensor([token]))
-    >>> streamer.end()
-    >>> "".join(pieces)
-    '👩'
-    """
-
-    def __init__(self, tokenizer: Any, write: Callable[[str], object]) -> None:
-        self.decoder, self.write = tokenizer.decoder(), write
-
-    def put(self, tokens: Int[Tensor, "B"]) -> None:
-        """Take the next id of the single row."""
-        if tokens.numel() != 1:
-            raise ValueError(f"TextStreamer writes one row, but the batch has {tokens.numel()}")
-        self.write(self.decoder.add(int(tokens)))
-
-    def end(self) -> None:
-        """Write whatever was held back."""
-        self.write(self.decoder.finish())
-
-
 def _ids(value: int | Sequence[int] | None) -> list[int]:
     if value is None:
         return []
@@ -149,14 +110,14 @@ def _checked_mask(input_ids: Tensor, attention_mask: Tensor | None) -> Bool[Tens
     return mask
 
 
-def prefill(
+def advance(
     model: "MistralForCausalLM",
     input_ids: Int[Tensor, "B T"],
     mask: Bool[Tensor, "B T"],
     cache: RollingCache,
     chunk_size: int | None = None,
 ) -> Float[Tensor, "B V"]:
-    """Put the prompt into the cache, chunk by chunk; return the scores of the next token."""
+    """Feed tokens through the cache, chunk by chunk; return the scores of what comes next."""
     size = chunk_size or input_ids.shape[1]
     for ids, real in zip(input_ids.split(size, 1), mask.split(size, 1), strict=True):
         output = model(ids, attention_mask=real, past_key_values=cache, logits_to_keep=1)
@@ -200,7 +161,9 @@ def stream(
     mask = _checked_mask(input_ids, attention_mask)
     own = model.config.eos_token_id
     ends = _ids(own if config.eos_token_id is None else config.eos_token_id)
-    pad = next(p for p in (config.pad_token_id, model.config.pad_token_id, *ends, 0) if p is not None)
+    pad = next(
+        p for p in (config.pad_token_id, model.config.pad_token_id, *ends, 0) if p is not None
+    )
     rows, prompt = input_ids.shape
     cache = RollingCache.allocate(
         model.config,
@@ -214,13 +177,9 @@ def stream(
     seen.scatter_add_(1, input_ids, mask.float())
     finished = torch.zeros(rows, dtype=torch.bool, device=input_ids.device)
 
+    ids, real = input_ids, mask
     for made in range(config.max_new_tokens):
-        if made == 0:
-            logits = prefill(model, input_ids, mask, cache, config.prefill_chunk_size)
-        else:
-            unfinished = ~finished[:, None]
-            logits = model(tokens[:, None], attention_mask=unfinished, past_key_values=cache).logits
-            logits = logits[:, -1]
+        logits = advance(model, ids, real, cache, config.prefill_chunk_size)
         if made < config.min_new_tokens:
             logits[:, ends] = sampling.NEVER
         tokens = choose(logits, config, seen, random).masked_fill(finished, pad)
@@ -229,6 +188,7 @@ def stream(
         finished = finished | torch.isin(tokens, torch.tensor(ends, device=tokens.device))
         if finished.all():
             return
+        ids, real = tokens[:, None], ~finished[:, None]
 
 
 def generate(

@@ -13,7 +13,6 @@ Conventions
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
@@ -38,6 +37,7 @@ def next_token_loss(logits: Float[Tensor, "B T V"], labels: Int[Tensor, "B T"]) 
     Returns:
         A scalar; 0 if every label is ignored, so that training goes on.
 
+    >>> import torch
     >>> next_token_loss(torch.zeros(1, 3, 8), torch.tensor([[1, 2, -100]]))
     tensor(2.0794)
     """
@@ -54,6 +54,7 @@ class MistralForCausalLM(PretrainedModel):
         config: the architecture.
         attention: a backend's name, or "auto" for the best that can run.
 
+    >>> import torch
     >>> config = MistralConfig(vocab_size=16, hidden_size=8, intermediate_size=28,
     ...     num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, sliding_window=4)
     >>> model = MistralForCausalLM(config)

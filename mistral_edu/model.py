@@ -142,8 +142,7 @@ class MistralModel(PretrainedModel):
             ) from None
 
     def _cache_for(self, x: Tensor, use_cache: bool | None) -> RollingCache | None:
-        wanted = self.config.use_cache and not self.training if use_cache is None else use_cache
-        if not wanted:
+        if not (self.config.use_cache if use_cache is None else use_cache):
             return None
         return RollingCache.allocate(self.config, x.shape[0], dtype=x.dtype, device=x.device)
 
@@ -167,7 +166,7 @@ class MistralModel(PretrainedModel):
             attention_mask: (B, T) or (B, tokens so far + T), 0 marks padding.
             position_ids: (B, T) absolute positions; counted from the cache if None.
             past_key_values: the cache an earlier chunk returned; updated in place.
-            use_cache: return a cache (default: the config's `use_cache`, except in training).
+            use_cache: return a cache (default: the config's `use_cache`).
             output_attentions: also return every layer's attention weights.
             output_hidden_states: also return L + 1 hidden states.
             return_dict: False returns a plain tuple.
@@ -179,7 +178,8 @@ class MistralModel(PretrainedModel):
         x = self._embed(input_ids, inputs_embeds)
         cache = past_key_values if past_key_values is not None else self._cache_for(x, use_cache)
         seen = cache.lengths if cache is not None else None
-        positions = token_positions(*x.shape[:2], attention_mask, position_ids, seen, x.device)
+        batch, length, _ = x.shape
+        positions = token_positions(batch, length, attention_mask, position_ids, seen, x.device)
         turn = rotation(positions, self.config.head_dim, self.config.rope_theta)
         step = cache.begin(positions) if cache is not None else None
         attend = backends.get(self.attention_backend)

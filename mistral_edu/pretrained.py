@@ -10,7 +10,7 @@ Conventions
 """
 
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -42,7 +42,7 @@ class PretrainedModel(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
     def initialise_weights(self, part: nn.Module) -> None:
-        """Draw fresh weights for the linear layers and embeddings of `part`; padding embeds to 0."""
+        """Draw fresh weights for the linear layers and embeddings of `part`."""
         for module in part.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
                 nn.init.normal_(module.weight, std=self.config.initializer_range)
@@ -52,7 +52,8 @@ class PretrainedModel(nn.Module):
 
     def get_input_embeddings(self) -> nn.Embedding:
         """The token embedding table, (V, hidden)."""
-        return getattr(self, "model", self).embed_tokens
+        decoder: Any = getattr(self, "model", self)
+        return decoder.embed_tokens
 
     def set_input_embeddings(self, table: nn.Embedding) -> None:
         """Replace the token embedding table."""

@@ -4,22 +4,14 @@
 
 A token at position p takes the slot of the token at p − W, which no later query can see.
 
-Source: "Mistral 7B" (arXiv 2310.06825), section 2, "Rolling Buffer Cache" and "Pre-fill and
-Chunking".
+Source: "Mistral 7B" (arXiv 2310.06825), section 2: rolling buffer cache, pre-fill and chunking.
 Lesson: 08_rolling_cache.
 
 Conventions
-    Keys are stored rotated, so the order of the slots never matters: `positions` says which
-    token a slot holds (−1 for none) and the visibility rule does the rest.
+    Keys are stored rotated, so the order of slots never matters: `positions` says what each holds.
     A chunk attends to (cache ∪ chunk) BEFORE anything is evicted; its earliest queries still see
     keys that its last tokens will overwrite. Only its last W tokens are then written.
     Padding (position −1) is never written. `lengths` counts every token ever seen.
-
-With W = 3, a prompt of 5 tokens, then a chunk of 2:
-
-    after the prompt   slots hold positions 3 4 2
-    the chunk sees     3 4 2 | 5 6           (5 sees 3 4 5; 6 sees 4 5 6)
-    after the chunk    slots hold positions 6 4 5
 """
 
 from collections.abc import Iterator
@@ -77,9 +69,8 @@ class RollingCache:
     def __init__(self, keys: list[Tensor], values: list[Tensor], window: int | None) -> None:
         self.keys, self.values, self.window = keys, values, window
         batch, _, slots, _ = keys[0].shape
-        device = keys[0].device
-        self.positions: Int[Tensor, "B slots"] = torch.full((batch, slots), -1, device=device)
-        self.lengths: Int[Tensor, "B"] = torch.zeros(batch, dtype=torch.long, device=device)
+        self.positions: Int[Tensor, "B slots"] = keys[0].new_full((batch, slots), -1).long()
+        self.lengths: Int[Tensor, "B"] = keys[0].new_zeros(batch).long()
 
     @classmethod
     def allocate(
@@ -115,11 +106,6 @@ class RollingCache:
         return cls(keys, values, config.sliding_window)
 
     @property
-    def batch_size(self) -> int:
-        """B, the number of rows."""
-        return self.positions.shape[0]
-
-    @property
     def slot_count(self) -> int:
         """Slots per row: W, or fewer if the capacity was smaller."""
         return self.positions.shape[1]
@@ -135,18 +121,14 @@ class RollingCache:
         return min(int(self.lengths.max()), self.slot_count)
 
     def begin(self, positions: Int[Tensor, "B T"]) -> Step:
-        """Plan one chunk: which keys it will attend to, and where its tokens will be stored.
-
-        Args:
-            positions: absolute position of every token of the chunk, −1 for padding.
+        """Plan one chunk of tokens at `positions`: what it will attend to, where it will be stored.
 
         Raises:
-            ValueError: if the batch differs, or a cache without room would have to evict a key
-                that is still visible.
+            ValueError: if the batch differs, or a key that is still visible would be evicted.
         """
-        if positions.shape[0] != self.batch_size:
+        if len(positions) != len(self.positions):
             raise ValueError(
-                f"the chunk has {positions.shape[0]} rows but the cache has {self.batch_size}: "
+                f"the chunk has {len(positions)} rows but the cache has {len(self.positions)}: "
                 "allocate a cache with the batch's size"
             )
         last = positions.amax(dim=1, keepdim=True)
@@ -177,11 +159,7 @@ class RollingCache:
         v: Float[Tensor, "B Hkv T D"],
         step: Step,
     ) -> tuple[Float[Tensor, "B Hkv S D"], Float[Tensor, "B Hkv S D"]]:
-        """Store one layer's chunk; return everything the chunk may attend to.
-
-        Returns:
-            Keys and values whose positions are `step.key_positions`.
-        """
+        """Store one layer's chunk; return the keys and values it attends to (`key_positions`)."""
         attended = []
         for ring, new in ((self.keys[layer], k), (self.values[layer], v)):
             before = ring[:, :, : step.used_slots]
@@ -206,18 +184,13 @@ class RollingCache:
         Rows shorter than the longest are zero on the left, as in a left-padded batch.
         """
         order = self.positions.argsort(dim=1)[:, self.slot_count - self.filled :]
-        rows = torch.arange(self.batch_size, device=order.device)[:, None]
+        rows = torch.arange(len(order), device=order.device)[:, None]
         for key, value in zip(self.keys, self.values, strict=True):
-            yield tuple(ring.transpose(1, 2)[rows, order].transpose(1, 2) for ring in (key, value))
+            key, value = (x.transpose(1, 2)[rows, order].transpose(1, 2) for x in (key, value))
+            yield key, value
 
     def slots(self, row: int = 0) -> list[Slot]:
-        """What each slot of one row holds, for pictures and for reading.
-
-        >>> config = MistralConfig(hidden_size=8, num_attention_heads=2, num_key_value_heads=1,
-        ...                        num_hidden_layers=1, sliding_window=2)
-        >>> RollingCache.allocate(config, 1).slots()[0]
-        Slot(index=0, position=-1, age=None)
-        """
+        """What each slot of one row holds, for pictures and for reading."""
         newest = int(self.lengths[row]) - 1
         held = self.positions[row].tolist()
         return [Slot(i, p, None if p < 0 else newest - p) for i, p in enumerate(held)]
@@ -260,24 +233,18 @@ class RollingCache:
         lengths: Int[Tensor, "B"] | None = None,
         capacity: int | None = None,
     ) -> "RollingCache":
-        """Build a cache from (key, value) pairs in position order.
+        """Build a cache from one (key, value) per layer, each (B, Hkv, S, D) in position order.
 
-        Args:
-            past: one pair per layer, (B, Hkv, S, D), rotated keys.
-            config: of the model that made them.
-            lengths: tokens each row has seen, if not S (a padded or wrapped batch).
-            capacity: see `allocate`; at least S.
+        `lengths` says how many tokens each row has seen, if not S (a padded or wrapped batch);
+        `capacity` is as in `allocate`.
         """
-        batch, _, stored, _ = past[0][0].shape
         first = past[0][0]
-        cache = cls.allocate(
-            config, batch, capacity=capacity, dtype=first.dtype, device=first.device
-        )
+        batch, _, stored, _ = first.shape
+        new = cls.allocate(config, batch, capacity=capacity, dtype=first.dtype, device=first.device)
         seen = torch.full((batch,), stored) if lengths is None else lengths
-        columns = torch.arange(stored, device=first.device) - stored
-        positions = (seen.to(first.device)[:, None] + columns).clamp(min=-1)
-        step = cache.begin(positions)
+        columns = torch.arange(-stored, 0, device=first.device)
+        step = new.begin((seen.to(first.device)[:, None] + columns).clamp(min=-1))
         for layer, (key, value) in enumerate(past):
-            cache.update(layer, key, value, step)
-        cache.commit(step)
-        return cache
+            new.update(layer, key, value, step)
+        new.commit(step)
+        return new

@@ -12,16 +12,17 @@ earlier; a setting absent from the file has the value that SentencePiece gives i
 import math
 import struct
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
-from mistral_edu.wire_format import TokenizerFileError, damaged, read_fields, write_field
+from mistral_edu.wire_format import TokenizerFileError, Value, damaged, read_fields, write_field
 
 PIECE, TRAINER, NORMALIZER, DENORMALIZER = 1, 2, 3, 5
-ALGORITHMS = {1: "unigram", 2: "BPE", 3: "word", 4: "char"}
+ALGORITHMS: dict[int | bytes, str] = {1: "unigram", 2: "BPE", 3: "word", 4: "char"}
 BPE = 2
+SPACE = "▁"
 UNKNOWN_SURFACE = " \u2047 "
 
 
@@ -37,6 +38,7 @@ class Kind(IntEnum):
 
 
 KINDS = {int(kind): kind for kind in Kind}
+
 
 class Piece(NamedTuple):
     """One entry of the vocabulary: its text, its score (higher merges earlier) and its kind."""
@@ -86,7 +88,7 @@ def byte_piece(byte: int) -> str:
     return f"<0x{byte:02X}>"
 
 
-def _check_pieces(pieces: Iterable[Piece]) -> None:
+def _check_pieces(pieces: Sequence[Piece]) -> None:
     copies = Counter(piece.text for piece in pieces)
     for index, (text, score, kind) in enumerate(pieces):
         if not text or copies[text] > 1:
@@ -103,7 +105,7 @@ def _check_pieces(pieces: Iterable[Piece]) -> None:
         raise damaged(f"{len(unknown)} pieces are of the unknown kind {unknown[:3]}, expected one")
 
 
-def _check_bytes(pieces: Iterable[Piece], byte_fallback: bool) -> None:
+def _check_bytes(pieces: Sequence[Piece], byte_fallback: bool) -> None:
     found = {piece.text for piece in pieces if piece.kind is Kind.BYTE}
     expected = {byte_piece(byte) for byte in range(256)} if byte_fallback else set()
     if found != expected:
@@ -156,16 +158,17 @@ def serialise(model: SentencePieceModel) -> bytes:
     >>> serialise(SentencePieceModel((Piece("<unk>", 0.0, Kind.UNKNOWN),), False))[:9]
     b'\\n\\x0e\\n\\x05<unk>'
     """
-    trainer = {3: BPE, 4: len(model.pieces), 35: model.byte_fallback, 44: model.unknown_surface}
-    trainer |= {46: model.bos, 47: model.eos, 48: model.pad}
-    normalizer = {1: "identity", 3: model.add_dummy_prefix, 4: model.remove_extra_whitespaces}
+    trainer: dict[int, Value] = {3: BPE, 4: len(model.pieces), 35: model.byte_fallback}
+    trainer |= {44: model.unknown_surface, 46: model.bos, 47: model.eos, 48: model.pad}
+    normalizer: dict[int, Value] = {1: "identity", 3: model.add_dummy_prefix}
+    normalizer |= {4: model.remove_extra_whitespaces}
     pieces = (_message({1: text, 2: float(score), 3: kind}) for text, score, kind in model.pieces)
     return b"".join(write_field(PIECE, piece) for piece in pieces) + _message(
         {TRAINER: _message(trainer), NORMALIZER: _message(normalizer)}
     )
 
 
-def _message(values: dict[int, bool | int | float | str | bytes]) -> bytes:
+def _message(values: Mapping[int, Value]) -> bytes:
     return b"".join(write_field(number, value) for number, value in values.items())
 
 
@@ -196,7 +199,7 @@ def _refuse_what_we_do_not_do(settings: dict[int, dict[int, int | bytes]]) -> No
     denormalizer = settings.get(DENORMALIZER, {})
     algorithm = trainer.get(3, 1)
     if algorithm != BPE:
-        name = ALGORITHMS.get(algorithm, f"unknown ({algorithm!r})")
+        name = ALGORITHMS.get(algorithm, repr(algorithm))
         wanted = f"its algorithm is {name}, expected BPE"
     elif normalizer.get(2) or denormalizer.get(2):
         wanted = f"its normalizer {normalizer.get(1, b'')!r} rewrites text, expected b'identity'"

@@ -1,45 +1,39 @@
 """Text to ids and back: byte-fallback BPE, id by id what SentencePiece does.
 
-    text → ▁ + text with every space as ▁ → merge neighbours, best score first → ids
-    a character outside the vocabulary → its UTF-8 bytes, one id each
+    encode:  text → ▁ for every space → merge neighbours, best score first → ids
+    decode:  ids → pieces, runs of bytes read as UTF-8 → spaces for ▁ → text
 
-So every text has ids, nothing is ever unknown, and decoding gives the text back. Text is only text:
-a literal "<s>" or "[INST]" never becomes a control id.
+A character outside the vocabulary is spelled as its UTF-8 bytes, so every text has ids, nothing is
+ever unknown, and decoding gives the text back.
 
-Source: SentencePiece (Kudo and Richardson, 2018, arXiv:1808.06226). Built in lesson 01 on
-`bpe.py` (merging), `bpe_training.py` (learning the pieces) and `sentencepiece_model.py` (the file).
+Source: SentencePiece (Kudo and Richardson, 2018, arXiv:1808.06226). Built in lesson 01. The parts:
+`bpe.py` merges, `bpe_training.py` learns what to merge, `text_encoder.py` and `token_stream.py` go
+from text to ids and back, `sentencepiece_model.py` is the file.
 
-Conventions: ids are ints; the space put before a text is taken off again when decoding; there is no
-padding id in the real vocabulary, so padding uses the unknown id, which the mask hides.
+Conventions: ids are ints; the real vocabulary has no padding piece, so padding is filled with the
+unknown id, never with the end id (which a loss must be able to see), and hidden by the mask.
 """
 
+import functools
+import operator
 import os
-import re
 from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import SupportsIndex
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from mistral_edu import bpe_training
-from mistral_edu.bpe import cut_where_nothing_merges, merge, touching
-from mistral_edu.sentencepiece_model import (
-    Kind,
-    SentencePieceModel,
-    byte_piece,
-    parse,
-    serialise,
-)
+from mistral_edu.sentencepiece_model import Kind, SentencePieceModel, parse, serialise
+from mistral_edu.text_encoder import TextEncoder
 from mistral_edu.token_stream import TokenStream
 from mistral_edu.wire_format import TokenizerFileError
 
 FILE_NAME = "tokenizer.model"
-SPACE = "▁"
 LARGEST_FILE = 64 * 1024**2
-REMEMBERED_WORDS = 1 << 16
-LONGEST_REMEMBERED = 64
 
 
 class MistralTokenizer:
@@ -58,20 +52,15 @@ class MistralTokenizer:
     def __init__(self, model: SentencePieceModel) -> None:
         self.model = model
         self.pieces = [piece.text for piece in model.pieces]
-        kinds = {piece.text: piece.kind for piece in model.pieces}
-        self._ids = {text: index for index, text in enumerate(self.pieces)}
-        self._byte_ids = [self._ids[byte_piece(byte)] for byte in range(256 * model.byte_fallback)]
-        self.unk_id = next(i for i, piece in enumerate(model.pieces) if piece.kind is Kind.UNKNOWN)
-        self.bos_id, self.eos_id, pad_id = (
-            self._ids[name] if kinds.get(name) is Kind.CONTROL else None
-            for name in (model.bos, model.eos, model.pad)
-        )
-        self.pad_id = self.unk_id if pad_id is None else pad_id
-        self._scores = {text: score for text, score, kind in model.pieces if kind is Kind.NORMAL}
-        self._normal_ids = {text: self._ids[text] for text in self._scores}
-        self._touching = touching(self._scores)
-        self._whole = _any_of(text for text, kind in kinds.items() if kind is Kind.USER_DEFINED)
-        self._remembered: dict[str, list[int]] = {}
+        self.unk_id = [piece.kind for piece in model.pieces].index(Kind.UNKNOWN)
+        controls = {
+            piece.text: index
+            for index, piece in enumerate(model.pieces)
+            if piece.kind is Kind.CONTROL
+        }
+        self.bos_id, self.eos_id = controls.get(model.bos), controls.get(model.eos)
+        self.pad_id = controls.get(model.pad, self.unk_id)
+        self._encoder = TextEncoder(model)
 
     @classmethod
     def from_file(cls, path: str | os.PathLike) -> "MistralTokenizer":
@@ -82,9 +71,10 @@ class MistralTokenizer:
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"no tokenizer file at {path}; expected a {FILE_NAME}")
-        if path.stat().st_size > LARGEST_FILE:
+        size = path.stat().st_size
+        if size > LARGEST_FILE:
             raise TokenizerFileError(
-                f"{path} has {path.stat().st_size} bytes, expected at most {LARGEST_FILE}; "
+                f"{path} has {size} bytes, expected at most {LARGEST_FILE}; "
                 f"give the {FILE_NAME}, not the weights"
             )
         try:
@@ -104,38 +94,30 @@ class MistralTokenizer:
         >>> MistralTokenizer.mistral_v1().vocab_size
         32000
         """
-        file = resources.files("mistral_common") / "data" / "tokenizer.model.v1"
-        return cls(parse(file.read_bytes()))
+        return cls(_mistral_v1_model())
 
     @classmethod
     def train(
         cls, texts: Iterable[str], vocab_size: int, character_coverage: float = 0.99995
     ) -> "MistralTokenizer":
-        """Learn a vocabulary of exactly `vocab_size` pieces from texts.
+        """Learn a vocabulary of exactly `vocab_size` pieces; equal texts give equal vocabularies.
 
         The ids are: <unk> <s> </s>, 256 bytes, the merged pieces (most useful first), then the
-        single characters (most frequent first). Equal texts give equal vocabularies.
+        single characters (most frequent first).
 
         Arguments:
             texts: what to learn from; each line counts as a text of its own.
             vocab_size: how many pieces to make, more than 259.
-            character_coverage: share of all characters to give a piece; the rest become bytes.
+            character_coverage: share of the text whose characters get a piece, 0 to 1; the others
+                are spelled in bytes.
 
-        Raises ValueError, with the sizes that are possible, if the texts cannot give `vocab_size`.
+        Raises ValueError, naming the nearest possible size, if the texts cannot give `vocab_size`.
 
         >>> tokenizer = MistralTokenizer.train(["see the sea", "the bee"], 270)
         >>> [tokenizer.pieces[index] for index in tokenizer.encode("the sea")]
         ['<s>', '▁', 'the', '▁s', 'e', 'a']
         """
         return cls(bpe_training.train(texts, vocab_size, character_coverage))
-
-    @property
-    def vocab_size(self) -> int:
-        """How many ids there are; every id is below it."""
-        return len(self.pieces)
-
-    def __repr__(self) -> str:
-        return f"MistralTokenizer(vocab_size={self.vocab_size})"
 
     def save(self, path: str | os.PathLike) -> Path:
         """Write the tokenizer as a SentencePiece file, whole or not at all; return its path.
@@ -155,6 +137,14 @@ class MistralTokenizer:
             partial.unlink(missing_ok=True)
         return path
 
+    @property
+    def vocab_size(self) -> int:
+        """How many ids there are; every id is below it."""
+        return len(self.pieces)
+
+    def __repr__(self) -> str:
+        return f"MistralTokenizer(vocab_size={self.vocab_size})"
+
     def encode(self, text: str, bos: bool = True, eos: bool = False) -> list[int]:
         """Turn text into ids, equal to SentencePiece's.
 
@@ -169,12 +159,23 @@ class MistralTokenizer:
         >>> MistralTokenizer.mistral_v1().encode("<s> 5", bos=False)
         [523, 28713, 28767, 28705, 28782]
         """
-        first = [self._control("bos", self.bos_id)] if bos else []
-        last = [self._control("eos", self.eos_id)] if eos else []
-        return first + self._encode(self._prepare(text)) + last
+        ids = self._encoder.encode(text)
+        if bos:
+            ids.insert(0, self._present("bos", self.bos_id))
+        if eos:
+            ids.append(self._present("eos", self.eos_id))
+        return ids
 
-    def decode(self, ids: Iterable[int]) -> str:
+    def _present(self, name: str, index: int | None) -> int:
+        if index is None:
+            raise ValueError(f"this vocabulary has no {name} piece; encode with {name}=False")
+        return index
+
+    def decode(self, ids: Iterable[SupportsIndex]) -> str:
         """Turn ids into text; control ids are silent, bytes that are not UTF-8 read as U+FFFD each.
+
+        Arguments:
+            ids: whole numbers, as a list or one row of a tensor.
 
         Raises ValueError if an id is outside the vocabulary.
 
@@ -182,7 +183,7 @@ class MistralTokenizer:
         'Hello!'
         """
         stream = self.decoder()
-        return "".join([stream.add(index) for index in ids]) + stream.finish()
+        return "".join([stream.add(index) for index in map(operator.index, ids)]) + stream.finish()
 
     def decoder(self) -> TokenStream:
         """Start decoding ids one at a time, for text that is still being generated.
@@ -204,6 +205,8 @@ class MistralTokenizer:
 
         Returns the ids, filled with `pad_id`, and the attention mask: 1 for an id, 0 for filling.
 
+        Raises ValueError if the batch is empty or the side is neither.
+
         >>> ids, mask = MistralTokenizer.mistral_v1().pad([[1, 5, 6], [1]])
         >>> ids.tolist(), mask.tolist()
         ([[1, 5, 6], [0, 0, 1]], [[1, 1, 1], [0, 0, 1]])
@@ -221,58 +224,7 @@ class MistralTokenizer:
             mask[place, start : start + len(row)] = 1
         return ids, mask
 
-    def _control(self, name: str, index: int | None) -> int:
-        if index is None:
-            raise ValueError(f"this vocabulary has no {name} piece; encode with {name}=False")
-        return index
 
-    def _prepare(self, text: str) -> str:
-        """Spell spaces as ▁ and put one in front, as the settings of the model say."""
-        if half := re.search("[\ud800-\udfff]", text):
-            raise ValueError(
-                f"character {half.start()} of the text is {half[0]!r}, half a surrogate pair, "
-                "expected whole characters; read the text as UTF-8 with errors='replace'"
-            )
-        if self.model.remove_extra_whitespaces:
-            text = re.sub(" +", " ", text.strip(" "))
-        if self.model.add_dummy_prefix and text:
-            text = " " + text
-        return text.replace(" ", SPACE)
-
-    def _encode(self, text: str) -> list[int]:
-        ids: list[int] = []
-        for place, part in enumerate(self._whole.split(text)):
-            if place % 2:
-                ids.append(self._ids[part])
-                continue
-            for word in cut_where_nothing_merges(part, self._touching):
-                ids += self._encode_word(word)
-        return ids if self.model.byte_fallback else self._join_unknown(ids)
-
-    def _encode_word(self, word: str) -> list[int]:
-        """Merge one word; remember it, because a text is made of few words said many times."""
-        known = self._remembered.get(word)
-        if known is None:
-            known = [index for piece in merge(word, self._scores) for index in self._spell(piece)]
-            if len(word) <= LONGEST_REMEMBERED and len(self._remembered) < REMEMBERED_WORDS:
-                self._remembered[word] = known
-        return known
-
-    def _spell(self, piece: str) -> list[int]:
-        """The id of a piece, or of its bytes, or the unknown id."""
-        if piece in self._normal_ids:
-            return [self._normal_ids[piece]]
-        if self.model.byte_fallback:
-            return [self._byte_ids[byte] for byte in piece.encode()]
-        return [self.unk_id]
-
-    def _join_unknown(self, ids: list[int]) -> list[int]:
-        """Without byte fallback, unknown neighbours are one unknown piece."""
-        pairs = zip([None, *ids], ids)
-        return [index for before, index in pairs if not before == index == self.unk_id]
-
-
-def _any_of(symbols: Iterable[str]) -> re.Pattern[str]:
-    """Match any of the symbols that must stay whole, the longest first; capture it for `split`."""
-    longest_first = sorted(symbols, key=len, reverse=True)
-    return re.compile("(" + ("|".join(map(re.escape, longest_first)) or "(?!)") + ")")
+@functools.cache
+def _mistral_v1_model() -> SentencePieceModel:
+    return parse((resources.files("mistral_common") / "data" / "tokenizer.model.v1").read_bytes())

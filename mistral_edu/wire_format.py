@@ -4,8 +4,8 @@
     payload: wire type 0: varint · 1: 8 bytes · 2: varint length, then so many bytes · 5: 4 bytes
     varint = seven bits per byte, lowest first; the top bit says "more follows"
 
-A message is fields one after the other, and a field may hold a message. That is the whole format, so
-it needs no library. A file is data from a stranger: whatever does not fit is refused by name.
+A message is fields one after the other, and a field may hold a message. That is the whole format,
+so it needs no library. A file is data from a stranger: what does not fit is refused by name.
 
 Source: the Protocol Buffers encoding guide. Built in lesson 01. Conventions: the order of fields is
 kept; a varint is an int ≥ 0; every other payload is bytes, for the caller to read as it knows best.
@@ -15,7 +15,10 @@ import struct
 from collections.abc import Iterator
 
 VARINT, EIGHT_BYTES, LENGTH_PREFIXED, FOUR_BYTES = 0, 1, 2, 5
+FIXED_LENGTHS = {EIGHT_BYTES: 8, FOUR_BYTES: 4}
 LONGEST_VARINT = 10
+
+Value = bool | int | float | str | bytes
 
 
 class TokenizerFileError(ValueError):
@@ -59,26 +62,22 @@ def read_fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
     """
     at = 0
     while at < len(data):
-        tag, start = read_varint(data, at)
+        tag, at = read_varint(data, at)
         number, wire_type = tag >> 3, tag & 7
         if wire_type == VARINT:
-            value, at = read_varint(data, start)
+            value, at = read_varint(data, at)
             yield number, value
+            continue
+        if wire_type == LENGTH_PREFIXED:
+            length, at = read_varint(data, at)
+        elif wire_type in FIXED_LENGTHS:
+            length = FIXED_LENGTHS[wire_type]
         else:
-            start, at = _payload_bounds(data, start, wire_type)
-            yield number, data[start:at]
-
-
-def _payload_bounds(data: bytes, start: int, wire_type: int) -> tuple[int, int]:
-    if wire_type == LENGTH_PREFIXED:
-        length, start = read_varint(data, start)
-    elif wire_type in (EIGHT_BYTES, FOUR_BYTES):
-        length = 8 if wire_type == EIGHT_BYTES else 4
-    else:
-        raise damaged(f"wire type {wire_type} before byte {start} is none of 0, 1, 2, 5")
-    if start + length > len(data):
-        raise damaged(f"byte {start} promises {length} bytes but {len(data) - start} are left")
-    return start, start + length
+            raise damaged(f"wire type {wire_type} before byte {at} is none of 0, 1, 2, 5")
+        if at + length > len(data):
+            raise damaged(f"byte {at} promises {length} bytes but {len(data) - at} are left")
+        yield number, data[at : at + length]
+        at += length
 
 
 def write_varint(value: int) -> bytes:
@@ -94,7 +93,7 @@ def write_varint(value: int) -> bytes:
     return bytes(spelled) + bytes([value])
 
 
-def write_field(number: int, value: bool | int | float | str | bytes) -> bytes:
+def write_field(number: int, value: Value) -> bytes:
     """Write one field; the Python type of `value` chooses the wire type.
 
     >>> write_field(2, 1.0).hex(), write_field(1, "hi").hex()

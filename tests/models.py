@@ -10,20 +10,20 @@ from mistral_edu import MistralConfig, MistralForCausalLM
 
 def small_config(**changes: object) -> MistralConfig:
     """Two layers, grouped heads, a window of 4: the smallest model in which everything happens."""
-    fields: dict = dict(
-        vocab_size=64,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        sliding_window=4,
-        max_position_embeddings=256,
+    fields: dict = {
+        "vocab_size": 64,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "sliding_window": 4,
+        "max_position_embeddings": 256,
         # Large enough for attention to be peaked: with 0.02 every key counts the same and a wrong
         # window would hardly show.
-        initializer_range=0.3,
-        rms_norm_eps=1e-5,
-    )
+        "initializer_range": 0.3,
+        "rms_norm_eps": 1e-5,
+    }
     return MistralConfig(**{**fields, **changes})
 
 

@@ -22,7 +22,7 @@ def attend_by_loops(q, k, v, q_positions, k_positions, window):
                 seen = [
                     s
                     for s, j in enumerate(k_positions[b].tolist())
-                    if j >= 0 and 0 <= i - j and (window is None or i - j < window)
+                    if 0 <= j <= i and (window is None or i - j < window)
                 ]
                 if not seen:
                     continue
@@ -93,7 +93,9 @@ def test_asking_for_an_unknown_backend_names_the_choices():
 def test_a_backend_that_cannot_run_says_why(monkeypatch):
     entry = backends.Backend(backends.eager_attention, lambda: "it needs a GPU; install one")
     monkeypatch.setitem(backends.REGISTRY, "flash", entry)
-    with pytest.raises(backends.BackendUnavailable, match="'flash' cannot run here: it needs a GPU"):
+    with pytest.raises(
+        backends.BackendUnavailable, match="'flash' cannot run here: it needs a GPU"
+    ):
         backends.resolve("flash")
     assert backends.resolve("auto") == "sdpa"
 

@@ -125,6 +125,8 @@ def test_characters_without_a_piece_of_their_own_cut_the_word():
     assert cut_words({"▁aéb": 1}, "▁ab") == {"▁a": 1, "b": 1}
 
 
-@pytest.mark.parametrize(("coverage", "chosen"), [(0.5, ["b"]), (0.8, ["b", "a"]), (1.0, list("bac"))])
+@pytest.mark.parametrize(
+    ("coverage", "chosen"), [(0.5, ["b"]), (0.8, ["b", "a"]), (1.0, list("bac"))]
+)
 def test_the_most_frequent_characters_are_chosen_until_the_share_is_reached(coverage, chosen):
     assert choose_characters({"bba": 2, "bac": 1, "b": 1}, coverage) == chosen

@@ -1,4 +1,4 @@
-"""Reading and writing tokenizer.model files: the real one, our own, and every kind of broken one."""
+"""Reading and writing tokenizer.model files: the real one, our own, and broken ones."""
 
 import random
 from importlib import resources
@@ -14,6 +14,7 @@ from mistral_edu.sentencepiece_model import (
     parse,
     serialise,
 )
+from mistral_edu.tokenizer import MistralTokenizer
 from mistral_edu.wire_format import TokenizerFileError, read_fields, write_field
 
 UNKNOWN = Piece("<unk>", 0.0, Kind.UNKNOWN)
@@ -29,7 +30,8 @@ def piece(text="a", score=0.0, kind=1):
 
 def test_the_real_file_reads_as_sentencepiece_reads_it():
     data = (resources.files("mistral_common") / "data" / "tokenizer.model.v1").read_bytes()
-    model, oracle = parse(data), sentencepiece.SentencePieceProcessor(model_proto=data)
+    model = MistralTokenizer.mistral_v1().model
+    oracle = sentencepiece.SentencePieceProcessor(model_proto=data)
     assert len(model.pieces) == oracle.vocab_size() == 32000
     for index, (text, score, kind) in enumerate(model.pieces):
         assert (text, score) == (oracle.id_to_piece(index), oracle.get_score(index))
@@ -61,7 +63,7 @@ def test_a_file_cut_anywhere_is_refused():
 def test_damage_of_any_byte_is_read_or_refused_by_name():
     rng, data = random.Random(4), serialise(SMALL)
     refused = 0
-    for _ in range(4000):
+    for _ in range(1500):
         damaged = bytearray(data)
         for _ in range(rng.randint(1, 3)):
             damaged[rng.randrange(len(data))] = rng.randrange(256)
@@ -69,7 +71,7 @@ def test_damage_of_any_byte_is_read_or_refused_by_name():
             parse(bytes(damaged))
         except TokenizerFileError:
             refused += 1
-    assert refused > 1000
+    assert refused > 500
 
 
 @pytest.mark.parametrize(

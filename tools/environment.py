@@ -105,8 +105,10 @@ def check_python(version, find):
 
 def _another_python():
     for minor in range(NEWEST[1], OLDEST[1] - 1, -1):
-        if shutil.which(f"python3.{minor}"):
-            return f"This machine has another: add PYTHON=python3.{minor} to the make command"
+        name = f"python3.{minor}"
+        # A version manager may offer a name that starts nothing, so it has to start.
+        if shutil.which(name) and subprocess.call([name, "-c", ""], stderr=subprocess.DEVNULL) == 0:
+            return f"This machine has another: add PYTHON={name} to the make command"
     return "Install one of them and name it: make course PYTHON=python3.12"
 
 

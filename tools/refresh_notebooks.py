@@ -146,6 +146,9 @@ def main():
     chosen = parser.parse_args()
     os.environ.update(STEADY)
     paths = chosen.notebooks or sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+    missing = [str(path) for path in paths if not path.is_file()]
+    if missing:
+        parser.error(f"no such notebook: {', '.join(missing)}")
     good = [refresh(path.resolve(), chosen.check) for path in paths]
     if not all(good):
         print(f"{good.count(False)} of {len(good)} lessons failed", file=sys.stderr)

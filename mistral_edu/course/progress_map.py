@@ -62,9 +62,10 @@ class ProgressMap:
         words = [f"lesson {number} {self.mark(number).value}" for number in LESSONS]
         text = "\n".join([*self._lines(), self.note]).strip()
         return (
-            f'<svg class="medu-progress" role="img" aria-label="{", ".join(words)}" '
+            '<div class="medu-progress">'
+            f'<svg role="img" aria-label="{", ".join(words)}" '
             f'width="{CELL * len(LESSONS)}" height="46" fill="none" stroke="currentColor">'
-            f"{boxes}</svg><pre>{html.escape(text)}</pre>"
+            f"{boxes}</svg><pre>{html.escape(text)}</pre></div>"
         )
 
     def _box(self, column: int, number: str) -> str:

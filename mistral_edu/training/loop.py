@@ -43,7 +43,7 @@ def learning_rate_at(step: int, options: TrainingOptions) -> float:
 
     >>> options = TrainingOptions(steps=100, learning_rate=1.0, warmup=10)
     >>> [round(learning_rate_at(step, options), 2) for step in (0, 9, 55, 99)]
-    [0.1, 1.0, 0.54, 0.1]
+    [0.1, 1.0, 0.55, 0.1]
     """
     if step < options.warmup:
         return options.learning_rate * (step + 1) / options.warmup

@@ -25,7 +25,7 @@ from mistral_edu.training.world import stories
 SEED = 0
 VOCABULARY = 1024
 CONTEXT = 512
-BATCH_SIZE = 16
+BATCH_SIZE = 8
 STORIES = {"vocabulary": 6_000, "train": 24_000, "test": 400}
 TINY = MistralConfig(
     vocab_size=VOCABULARY,
@@ -123,7 +123,8 @@ def make(folder: Path, steps: int) -> None:
         "held-out perplexity": round(math.exp(loss), 3),
         "minutes, vocabulary and encoding": round((prepared - started) / 60, 1),
         "minutes, training": round((trained - prepared) / 60, 1),
-        "machine": f"{os.cpu_count()} CPU cores, {platform.machine()}, torch {torch.__version__}",
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} of {os.cpu_count()} cores",
+        "torch": torch.__version__,
     }
     write_card(folder, facts, [sample(model, tokenizer, seed) for seed in range(5)])
 
@@ -132,7 +133,7 @@ def main() -> None:
     """Command line of this module."""
     parser = argparse.ArgumentParser(description="Make data/tiny from the toy world.")
     parser.add_argument("--output", type=Path, default=Path("data/tiny"))
-    parser.add_argument("--steps", type=int, default=900)
+    parser.add_argument("--steps", type=int, default=1000)
     options = parser.parse_args()
     make(options.output, options.steps)
 

@@ -17,7 +17,7 @@ Conventions
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import ClassVar
+from typing import ClassVar, SupportsInt
 
 import numpy as np
 
@@ -50,7 +50,7 @@ def frozen(array: Iterable) -> np.ndarray:
     >>> frozen([1, 2]).flags.writeable
     False
     """
-    copy = np.array(array if hasattr(array, "__len__") else list(array))
+    copy = np.array(array if isinstance(array, np.ndarray) else list(array))
     copy.setflags(write=False)
     return copy
 
@@ -64,7 +64,7 @@ def count(number: int, thing: str) -> str:
     return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
 
 
-def listing(numbers: Iterable[int]) -> str:
+def listing(numbers: Iterable[SupportsInt]) -> str:
     """Numbers with commas; a dash for none.
 
     >>> listing([3, 4, 5]), listing([])

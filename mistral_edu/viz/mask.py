@@ -15,17 +15,17 @@ Conventions
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, SupportsInt
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Int
 
 from mistral_edu.sliding_window import visible
 from mistral_edu.viz.frame import Frame, aligned, count, frozen
 from mistral_edu.viz.ring import replay
 
-Kind = Literal["causal", "window", "left-padded", "ring cache"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+KINDS = ("causal", "window", "left-padded", "ring cache")
 LONGEST = 16
 
 ALLOWED, FUTURE, TOO_OLD, ABSENT = range(4)
@@ -38,7 +38,7 @@ class MaskFrame(Frame):
     """Who sees whom for one set of positions.
 
     Args:
-        kind: which case of the rule.
+        kind: which case of the rule, one of `KINDS`.
         window: W, or None for causal only.
         query_positions, key_positions: absolute positions, −1 for what is not there.
         allowed: (T, S), True where the query sees the key.
@@ -46,20 +46,20 @@ class MaskFrame(Frame):
     """
 
     topic: ClassVar[str] = "mask"
-    kind: Kind
+    kind: str
     window: int | None
-    query_positions: np.ndarray
-    key_positions: np.ndarray
-    allowed: np.ndarray
+    query_positions: Int[np.ndarray, "T"]
+    key_positions: Int[np.ndarray, "S"]
+    allowed: Bool[np.ndarray, "T S"]
     slots: int = 0
 
     @property
-    def distance(self) -> np.ndarray:
+    def distance(self) -> Int[np.ndarray, "T S"]:
         """i − j for every cell, (T, S)."""
         return self.query_positions[:, None] - self.key_positions[None, :]
 
     @property
-    def reasons(self) -> np.ndarray:
+    def reasons(self) -> Int[np.ndarray, "T S"]:
         """For every cell 0 allowed, 1 future, 2 too old, 3 absent, (T, S)."""
         absent = (self.query_positions < 0)[:, None] | (self.key_positions < 0)[None, :]
         masked = np.where(absent, ABSENT, np.where(self.distance < 0, FUTURE, TOO_OLD))
@@ -72,7 +72,7 @@ class MaskFrame(Frame):
         return dict(zip(REASONS, found.tolist(), strict=True))
 
     @property
-    def keys_seen(self) -> np.ndarray:
+    def keys_seen(self) -> Int[np.ndarray, "T"]:
         """Keys that each query sees, (T,)."""
         return self.allowed.sum(axis=1)
 
@@ -115,7 +115,7 @@ class MaskFrame(Frame):
 
 
 def mask_frame(
-    kind: Kind = "window", length: int = 8, window: int = 4, padding: int = 2, chunk: int = 4
+    kind: str = "window", length: int = 8, window: int = 4, padding: int = 2, chunk: int = 4
 ) -> MaskFrame:
     """Ask the visibility rule about one case.
 
@@ -151,10 +151,10 @@ def mask_frame(
     return MaskFrame(kind, limit, frozen(queries), frozen(keys), frozen(allowed.numpy()), slots)
 
 
-def names(positions: Iterable[int]) -> list[str]:
+def names(positions: Iterable[SupportsInt]) -> list[str]:
     """Positions as labels, a dash where there is none.
 
     >>> names([-1, 0, 1])
     ['–', '0', '1']
     """
-    return ["–" if position < 0 else str(position) for position in positions]
+    return ["–" if int(position) < 0 else str(position) for position in positions]

@@ -7,6 +7,8 @@ Conventions
     hatched, cells of padding cross-hatched. The number is i − j wherever both positions exist.
 """
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -19,7 +21,6 @@ from mistral_edu.viz.mask import (
     KINDS,
     LONGEST,
     REASONS,
-    Kind,
     MaskFrame,
     mask_frame,
     names,
@@ -55,8 +56,8 @@ def _(frame: MaskFrame) -> Figure:
     grid.set_yticks(np.arange(rows) + 0.5, names(frame.query_positions))
     grid.xaxis.tick_top()
     grid.xaxis.set_label_position("top")
-    grid.set_xlabel("key position j (token index)", loc="left")
-    grid.set_ylabel("query position i (token index)", loc="top")
+    grid.set_xlabel("key j (token index)", loc="left")
+    grid.set_ylabel("query i (token index)", loc="top")
     grid.tick_params(length=0)
     grid.spines[:].set_visible(False)
     _draw_margins(grid, frame)
@@ -79,10 +80,14 @@ def _draw_cells(axes: Axes, frame: MaskFrame, size: float) -> None:
 def _draw_margins(axes: Axes, frame: MaskFrame) -> None:
     """Keys seen, beside each row; under a ring, which columns are slots and which the chunk."""
     rows, columns = frame.allowed.shape
-    beside = {"xycoords": ("data", "data"), "textcoords": "offset points", "va": "center"}
+    beside: dict[str, Any] = {
+        "xycoords": ("data", "data"),
+        "textcoords": "offset points",
+        "va": "center",
+    }
     for row, seen in enumerate(frame.keys_seen):
-        axes.annotate(str(seen), (columns, row + 0.5), (16, 0), ha="right", color=INK, **beside)
-    axes.annotate("seen", (columns, 0), (18, 9), ha="right", color=QUIET, size=8.5, **beside)
+        axes.annotate(str(seen), (columns, row + 0.5), (15, 0), ha="center", color=INK, **beside)
+    axes.annotate("seen", (columns, 0), (17, 9), ha="center", color=QUIET, size=8.5, **beside)
     if frame.slots:
         axes.plot([frame.slots] * 2, [0, rows], color=INK, lw=2.5, clip_on=False)
         for left, right, name in ((0, frame.slots, "slots"), (frame.slots, columns, "chunk")):
@@ -116,7 +121,7 @@ class MaskExplorer(Explorer):
 
 
 def explore_mask(
-    kind: Kind = "window", length: int = 8, window: int = 4, padding: int = 2, chunk: int = 4
+    kind: str = "window", length: int = 8, window: int = 4, padding: int = 2, chunk: int = 4
 ) -> MaskExplorer:
     """The mask under the hand; arguments as in `mask_frame`.
 

@@ -15,6 +15,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Int
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
@@ -43,8 +44,8 @@ class ReachFrame(Frame):
 
     topic: ClassVar[str] = "reach"
     window: int
-    sees: np.ndarray
-    cone: np.ndarray
+    sees: Bool[np.ndarray, "T T"]
+    cone: Bool[np.ndarray, "levels T"]
 
     @property
     def layers(self) -> int:
@@ -57,7 +58,7 @@ class ReachFrame(Frame):
         return self.cone.shape[1]
 
     @property
-    def widths(self) -> np.ndarray:
+    def widths(self) -> Int[np.ndarray, "levels"]:
         """Positions reached through 0, 1, … L layers, (L + 1,)."""
         return self.cone.sum(axis=1)
 

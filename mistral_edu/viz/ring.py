@@ -20,6 +20,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Int
 
 from mistral_edu.config import MistralConfig
 from mistral_edu.rolling_cache import RollingCache
@@ -39,12 +40,12 @@ class Moment:
         next_slot: the slot that the next token will take.
     """
 
-    arriving: np.ndarray
-    attended: np.ndarray
-    before: np.ndarray
-    after: np.ndarray
-    ages: np.ndarray
-    unrolled: np.ndarray
+    arriving: Int[np.ndarray, "T"]
+    attended: Int[np.ndarray, "S"]
+    before: Int[np.ndarray, "W"]
+    after: Int[np.ndarray, "W"]
+    ages: Int[np.ndarray, "W"]
+    unrolled: Int[np.ndarray, "held"]
     next_slot: int
 
 
@@ -66,30 +67,30 @@ def replay(window: int, chunks: Iterable[Sequence[int]]) -> Iterator[Moment]:
         sliding_window=window,
     )
     cache = RollingCache.allocate(config, batch_size=1)
-    slots = frozen(cache.positions[0])
+    slots = frozen(cache.positions[0].numpy())
     nothing = frozen(slots[:0])
     yield Moment(nothing, nothing, slots, slots, slots, nothing, next_slot=_next_slot(cache))
     for chunk in filter(len, chunks):
-        before = frozen(cache.positions[0])
+        before = frozen(cache.positions[0].numpy())
         attended = _run(cache, torch.tensor([list(chunk)]))
         yield Moment(
             arriving=frozen(chunk),
             attended=attended,
             before=before,
-            after=frozen(cache.positions[0]),
+            after=frozen(cache.positions[0].numpy()),
             ages=frozen(-1 if slot.age is None else slot.age for slot in cache.slots()),
-            unrolled=frozen(next(iter(cache))[0][0, 0, :, 0].long()),
+            unrolled=frozen(next(iter(cache))[0][0, 0, :, 0].long().numpy()),
             next_slot=_next_slot(cache),
         )
 
 
 @torch.no_grad()
-def _run(cache: RollingCache, positions: torch.Tensor) -> np.ndarray:
+def _run(cache: RollingCache, positions: Int[torch.Tensor, "1 T"]) -> Int[np.ndarray, "S"]:
     step = cache.begin(positions)
     stamped = positions[:, None, :, None].expand(-1, -1, -1, 2).float()  # → (1, 1, T, 2)
     cache.update(0, stamped, stamped, step)
     cache.commit(step)
-    return frozen(step.key_positions[0])
+    return frozen(step.key_positions[0].numpy())
 
 
 def _next_slot(cache: RollingCache) -> int:
@@ -116,22 +117,22 @@ class RingFrame(Frame):
     moment: Moment
 
     @property
-    def written(self) -> np.ndarray:
+    def written(self) -> Bool[np.ndarray, "W"]:
         """Slots that this step wrote, (W,)."""
         return self.moment.after != self.moment.before
 
     @property
-    def empty(self) -> np.ndarray:
+    def empty(self) -> Bool[np.ndarray, "W"]:
         """Slots that hold nothing, (W,)."""
         return self.moment.after < 0
 
     @property
-    def evicted(self) -> np.ndarray:
+    def evicted(self) -> Int[np.ndarray, "lost"]:
         """Positions that this step overwrote, in order."""
         return np.sort(self.moment.before[self.written & (self.moment.before >= 0)])
 
     @property
-    def unstored(self) -> np.ndarray:
+    def unstored(self) -> Int[np.ndarray, "passed"]:
         """Positions of the chunk that were attended to but never stored: a chunk longer than W."""
         return np.setdiff1d(self.moment.arriving, self.moment.after)
 

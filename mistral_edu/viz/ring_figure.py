@@ -10,6 +10,8 @@ Conventions
     empty slot is dashed. Lines join each slot to its token's place in the sequence.
 """
 
+from typing import Any
+
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
@@ -61,7 +63,7 @@ def _centres(number: int, pitch: float) -> np.ndarray:
     return _LEFT + min(pitch, (_RIGHT - _LEFT) / max(number, 1)) * (np.arange(number) + 0.5)
 
 
-def _box(axes: Axes, centre: float, bottom: float, size: tuple[float, float], **look) -> None:
+def _box(axes: Axes, centre: float, bottom: float, size: tuple[float, float], **look: Any) -> None:
     left = centre - size[0] / 2
     axes.add_patch(Rectangle((left, bottom), *size, **{"edgecolor": LINE, "zorder": 2, **look}))
 
@@ -97,13 +99,21 @@ def _draw_chunk(axes: Axes, frame: RingFrame, slots: np.ndarray) -> None:
     width = min(0.42, 0.84 * (_RIGHT - _LEFT) / max(len(arriving), 1))
     for centre, position in zip(centres, arriving, strict=True):
         stored = position not in frame.unstored
-        look = {"facecolor": PAPER if stored else SHADE, "linestyle": "-" if stored else "--"}
+        look: dict[str, Any] = {
+            "facecolor": PAPER if stored else SHADE,
+            "linestyle": "-" if stored else "--",
+        }
         _box(axes, centre, _CHUNK, (width, _CELL), hatch="" if stored else "////", **look)
         axes.text(centre, _CHUNK + _CELL / 2, str(position), ha="center", va="center", zorder=4)
         if stored:
             slot = int(np.flatnonzero(frame.moment.after == position)[0])
             tip = (slots[slot], _SLOTS + _SLOT + 0.03)
-            arrow = {"arrowstyle": "-|>", "mutation_scale": 12, "color": VERMILLION, "lw": 1.3}
+            arrow: dict[str, Any] = {
+                "arrowstyle": "-|>",
+                "mutation_scale": 12,
+                "color": VERMILLION,
+                "lw": 1.3,
+            }
             axes.add_patch(FancyArrowPatch((centre, _CHUNK), tip, shrinkA=1, shrinkB=0, **arrow))
 
 
@@ -117,9 +127,9 @@ def _draw_slots(axes: Axes, frame: RingFrame, slots: np.ndarray) -> None:
             axes.text(centre, middle, "empty", ha="center", va="center", color=QUIET)
         else:
             shade = _shade(frame, slot)
-            edge = {"edgecolor": VERMILLION, "lw": 3} if frame.written[slot] else {}
+            edge: dict[str, Any] = {"edgecolor": VERMILLION, "lw": 3} if frame.written[slot] else {}
             _box(axes, centre, _SLOTS, (width, _SLOT), facecolor=shade, **edge)
-            paint = {"color": text_on(shade), "ha": "center", "zorder": 4}
+            paint: dict[str, Any] = {"color": text_on(shade), "ha": "center", "zorder": 4}
             axes.text(centre, middle + 0.1, str(held), size=15, weight="bold", va="center", **paint)
             age = f"age {frame.moment.ages[slot]}"
             axes.text(centre, middle - 0.24, age, size=8.5, va="center", **paint)
@@ -139,7 +149,10 @@ def _draw_sequence(axes: Axes, frame: RingFrame, slots: np.ndarray, places: np.n
     middle, top = _SEQUENCE + _CELL / 2, _SEQUENCE + _CELL
     for position, centre in enumerate(places):
         seen = position < frame.seen
-        look = {"facecolor": SHADE if seen else PAPER, "linestyle": "-" if seen else ":"}
+        look: dict[str, Any] = {
+            "facecolor": SHADE if seen else PAPER,
+            "linestyle": "-" if seen else ":",
+        }
         hatch, ink, weight = "////" if seen else "", QUIET, "normal"
         if position in frame.moment.unrolled:
             slot = int(np.flatnonzero(frame.moment.after == position)[0])

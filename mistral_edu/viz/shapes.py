@@ -139,10 +139,10 @@ def _(frame: ShapesFrame) -> Figure:
     for line, cells in enumerate(frame.table):
         up = height - 0.75 - _LINE * line
         heading = line == 0
-        look = {"color": QUIET} if heading else {"color": INK, "family": "DejaVu Sans Mono"}
+        ink, family = (QUIET, "DejaVu Sans") if heading else (INK, "DejaVu Sans Mono")
         for left, cell in zip(_COLUMNS, cells, strict=True):
-            right_aligned = left == _COLUMNS[-1]
-            axes.text(left, up, cell, ha="right" if right_aligned else "left", va="center", **look)
+            side = "right" if left == _COLUMNS[-1] else "left"
+            axes.text(left, up, cell, color=ink, family=family, ha=side, va="center")
         # A rule under the heading, and wherever a layer begins or ends.
         if heading or line > 1 and frame.rows[line - 1].times != frame.rows[line - 2].times:
             rule = up - _LINE / 2 if heading else up + _LINE / 2

@@ -12,6 +12,7 @@ Conventions
 import textwrap
 from contextlib import AbstractContextManager
 from functools import lru_cache
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -38,7 +39,7 @@ SEQUENTIAL = "cividis"
 WIDTH = 7.6
 PIXELS_PER_INCH = 100
 
-_SHEET = {
+_SHEET: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9.5,
@@ -135,7 +136,7 @@ def squares(axes: Axes, corners: np.ndarray, colour: str, hatch: str) -> None:
     outline = np.array([(0, 0), (1, 0), (1, 1), (0, 1), (0, 0)])
     # One path for all squares: a hatch is slow, and this way it is laid once.
     path = Path.make_compound_path_from_polys(corners[:, None] + outline)
-    look = {"facecolor": colour, "edgecolor": HATCH, "hatch": hatch, "lw": 0.8}
+    look: dict[str, Any] = {"facecolor": colour, "edgecolor": HATCH, "hatch": hatch, "lw": 0.8}
     axes.add_artist(PathPatch(path, **look))
 
 
@@ -167,11 +168,11 @@ def _centred(text: str, size: float, bold: bool) -> Path:
 
 
 def text_on(colour: tuple[float, ...]) -> str:
-    """Black or white, whichever has more contrast on a colour given as red, green, blue in 0..1.
+    """Black or white on a colour given as red, green, blue in 0..1: at least 4.5 to 1 on any.
 
     >>> text_on((0.0, 0.1, 0.3)), text_on((1.0, 0.9, 0.3))
-    ('#ffffff', '#1a1a1a')
+    ('#ffffff', '#000000')
     """
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-    return PAPER if luminance < 0.19 else INK
+    return PAPER if luminance < 0.179 else "#000000"

@@ -15,7 +15,9 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
+
+from mistral_edu.pretrained import PretrainedModel
 
 WEIGHTS_FILE = "model.safetensors"
 
@@ -52,8 +54,8 @@ def mismatches(expected: dict[str, Tensor], found: dict[str, Tensor]) -> list[st
     return lines
 
 
-def _own_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """The model's tensors, without the LM head where it is only the embedding under another name."""
+def _own_tensors(model: PretrainedModel) -> dict[str, Tensor]:
+    """The model's tensors, without an LM head that only shares the embedding matrix."""
     tensors = dict(model.state_dict())
     if model.config.tie_word_embeddings:
         tensors.pop("lm_head.weight", None)
@@ -61,7 +63,7 @@ def _own_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def load_weights(
-    model: nn.Module,
+    model: PretrainedModel,
     folder: str | Path,
     *,
     dtype: torch.dtype | None = None,
@@ -92,7 +94,7 @@ def load_weights(
 
 
 def save_weights(
-    model: nn.Module, folder: str | Path, *, dtype: torch.dtype | None = None
+    model: PretrainedModel, folder: str | Path, *, dtype: torch.dtype | None = None
 ) -> None:
     """Write `model.safetensors` into `folder`, whole or not at all.
 
@@ -115,7 +117,10 @@ def save_weights(
     }
     unfinished = folder / f".{WEIGHTS_FILE}.{os.getpid()}"
     try:
+        unfinished.touch()
+        permissions = unfinished.stat().st_mode  # of any new file here; save_file would leave 0600
         save_file(tensors, unfinished, metadata={"format": "pt"})
+        unfinished.chmod(permissions)
         unfinished.replace(folder / WEIGHTS_FILE)
     finally:
         unfinished.unlink(missing_ok=True)

@@ -1,0 +1,64 @@
+"""Every registered exercise tells right from wrong, and says which wrong."""
+
+import pytest
+import torch
+from toys import BYTES, MASK, SCHEDULE, SLOT
+
+from mistral_edu.course import registry
+from mistral_edu.course.verdict import Outcome
+
+# The toys keep these tests honest in their own right, whatever the lessons hold.
+TOYS = [SLOT, BYTES, SCHEDULE, MASK]
+EXERCISES = TOYS + [e for lesson in registry.LESSONS for e in registry.exercises(lesson)]
+MUTANTS = [
+    pytest.param(exercise, mutant, id=f"{exercise.id}-{mutant.says}")
+    for exercise in EXERCISES
+    for mutant in exercise.mutants
+]
+every_exercise = pytest.mark.parametrize("exercise", EXERCISES, ids=lambda e: e.id)
+
+
+def untouched(exercise):
+    """What the lesson's cell hands to check before anyone has written a line."""
+    names = {"torch": torch}
+    exec(exercise.stub, names)
+    return names[exercise.name]
+
+
+@every_exercise
+def test_the_solution_is_correct(exercise):
+    verdict = exercise.judge(exercise.solution)
+    assert verdict.outcome is Outcome.CORRECT, verdict
+
+
+@every_exercise
+def test_the_stub_is_not_attempted(exercise):
+    verdict = exercise.judge(untouched(exercise))
+    assert verdict.outcome is Outcome.NOT_ATTEMPTED, verdict
+
+
+@pytest.mark.parametrize(("exercise", "mutant"), MUTANTS)
+def test_the_mutant_is_not_yet_and_its_mistake_is_named(exercise, mutant):
+    verdict = exercise.judge(mutant.answer)
+    assert verdict.outcome is Outcome.NOT_YET, verdict
+    assert mutant.says in verdict.message
+    assert mutant.diagnosis in verdict.message
+
+
+@every_exercise
+def test_there_are_three_different_hints(exercise):
+    assert len(set(exercise.hints)) == 3
+
+
+@every_exercise
+def test_the_solution_has_a_source_to_show(exercise):
+    from mistral_edu.course.notebook import source_of
+
+    assert exercise.name in source_of(exercise.solution)
+
+
+def test_ids_are_unique_and_belong_to_their_lesson():
+    for lesson in registry.LESSONS:
+        ids = [exercise.id for exercise in registry.exercises(lesson)]
+        assert len(set(ids)) == len(ids)
+        assert all(id.startswith(f"{lesson}.") for id in ids)

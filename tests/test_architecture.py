@@ -1,0 +1,49 @@
+"""The shape of the library: arrows point one way, and importing it stays light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import mistral_edu
+
+PACKAGE = Path(mistral_edu.__file__).parent
+OUTER = {"viz", "course", "bench", "cli", "doctor", "lab"}
+HEAVY = ("matplotlib", "ipywidgets", "huggingface_hub", "IPython", "transformers")
+
+
+def imports_of(path):
+    """Every module a file imports, at the top or inside a function."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+
+
+def test_the_model_imports_nothing_that_draws_teaches_or_talks():
+    wrong = []
+    for path in PACKAGE.rglob("*.py"):
+        part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if part in OUTER or part in {"__main__", "training"}:
+            continue
+        for name in imports_of(path):
+            first, _, rest = name.partition(".")
+            if first in HEAVY or (first == "mistral_edu" and rest.split(".")[0] in OUTER):
+                wrong.append(f"{path.name} imports {name}")
+    assert wrong == []
+
+
+def test_importing_the_package_loads_no_plotting_notebook_or_download_code():
+    program = f"import sys, mistral_edu; print([name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_files_and_functions_stay_short():
+    long = []
+    for path in PACKAGE.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        if text.count("\n") > 250:
+            long.append(f"{path.name}: {text.count(chr(10))} lines")
+    assert long == []

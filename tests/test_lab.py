@@ -1,0 +1,113 @@
+"""`mistral-edu lab`: whose lessons it opens, what it never overwrites, and what it never asks."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mistral_edu import cli, paths
+
+
+@pytest.fixture
+def wheel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Pretend to be an installed wheel with two lessons, in an empty working folder."""
+    lessons = tmp_path / "package" / "_notebooks"
+    lessons.mkdir(parents=True)
+    for name in (cli.FIRST_LESSON, "06_sliding_window.ipynb"):
+        (lessons / name).write_text('{"cells": []}', encoding="utf-8")
+    monkeypatch.setattr(paths, "PACKAGE", tmp_path / "package")
+    monkeypatch.chdir(tmp_path)
+    return lessons
+
+
+def test_a_clone_opens_its_own_lessons() -> None:
+    assert cli.lessons_folder(None) == Path(__file__).parent.parent / "notebooks"
+
+
+def test_a_wheel_copies_its_lessons_beside_the_learner(wheel: Path, tmp_path: Path) -> None:
+    folder = cli.lessons_folder(None)
+    assert folder == tmp_path / cli.COURSE_FOLDER
+    assert sorted(lesson.name for lesson in folder.iterdir()) == sorted(
+        lesson.name for lesson in wheel.iterdir()
+    )
+
+
+def test_work_in_a_lesson_survives_a_second_start(wheel: Path, tmp_path: Path) -> None:
+    mine = cli.lessons_folder(tmp_path / "mine") / cli.FIRST_LESSON
+    mine.write_text("my answers", encoding="utf-8")
+    cli.lessons_folder(tmp_path / "mine")
+    assert mine.read_text(encoding="utf-8") == "my answers"
+
+
+def test_a_clone_copies_lessons_when_a_folder_is_named(tmp_path: Path) -> None:
+    assert cli.lessons_folder(tmp_path / "mine") == tmp_path / "mine"
+    assert (tmp_path / "mine" / cli.FIRST_LESSON).is_file()
+
+
+def test_missing_lessons_are_a_clear_error(wheel: Path) -> None:
+    (wheel / cli.FIRST_LESSON).unlink()
+    with pytest.raises(FileNotFoundError, match=cli.FIRST_LESSON):
+        cli.lessons_folder(None)
+
+
+@pytest.mark.parametrize(("user", "allowed"), [(0, True), (1000, False)])
+def test_only_root_is_given_leave_to_run_as_root(
+    user: int, allowed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: user, raising=False)
+    command = cli.lab_command(Path("lessons"), browser=True)
+    assert ("--allow-root" in command) == allowed and "--no-browser" not in command
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[str]:
+    """The address, token included, that `mistral-edu lab` prints where there is no screen."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = str(probe.getsockname()[1])
+    hidden = {"DISPLAY": "", "WAYLAND_DISPLAY": ""}
+    homes = ("JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "JUPYTERLAB_SETTINGS_DIR")
+    surroundings = {**os.environ, **hidden, **{name: str(tmp_path / name) for name in homes}}
+    command = [sys.executable, "-m", "mistral_edu", "lab", "--folder", str(tmp_path / "mine")]
+    with subprocess.Popen(
+        [*command, "--port", port],
+        env=surroundings,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        addresses = (re.search(r"http://127\S+", line) for line in process.stdout)
+        yield next((found[0] for found in addresses if found), "it stopped before an address")
+        process.terminate()
+
+
+def fetched(address: str) -> bytes:
+    """What the server sends; it prints its address a moment before it listens there."""
+    for _ in range(100):
+        try:
+            with urllib.request.urlopen(address, timeout=30) as answer:
+                return answer.read()
+        except urllib.error.URLError as problem:
+            if isinstance(problem, urllib.error.HTTPError):
+                raise
+            time.sleep(0.1)
+    raise TimeoutError(f"nothing listens at {address}")
+
+
+def test_lab_prints_an_address_that_opens_lesson_00_and_asks_nothing(served: str) -> None:
+    assert f"/lab/tree/{cli.FIRST_LESSON}?token=" in served
+    assert b"JupyterLab" in fetched(served)
+    plugin = "@jupyterlab/apputils-extension:notification"
+    settings = served.replace(f"lab/tree/{cli.FIRST_LESSON}", f"lab/api/settings/{plugin}")
+    defaults = json.loads(fetched(settings))["schema"]["properties"]
+    assert defaults["fetchNews"]["default"] == "false"
+    assert defaults["checkForUpdates"]["default"] is False

@@ -1,0 +1,187 @@
+"""The rolling cache: equal to the oracle however a text is cut, in memory that never grows."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from mistral_edu import RollingCache
+from tests.models import (
+    chunked_logits,
+    difference,
+    left_padded,
+    oracle_logits,
+    random_ids,
+    small_config,
+    small_model,
+)
+
+BOUND = 1e-5
+
+
+def filled(chunks, **changes):
+    """A one-layer cache after `chunks` of positions; keys are positions, values squares."""
+    config = small_config(num_hidden_layers=1, **changes)
+    cache = RollingCache.allocate(config, len(chunks[0]))
+    for chunk in chunks:
+        positions = torch.tensor(chunk)
+        step = cache.begin(positions)
+        new = positions[:, None, :, None].float().expand(-1, 2, -1, 8)
+        cache.update(0, new, new**2, step)
+        cache.commit(step)
+    return cache
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("window", [1, 2, 3, 5])
+def test_every_chunk_size_equals_the_oracle_at_every_length(window, attention):
+    model = small_model(attention=attention, sliding_window=window)
+    for length in {1, window, window + 1, 3 * window, 3 * window + 2}:
+        ids = random_ids(model, rows=2, length=length)
+        expected = oracle_logits(model, ids)
+        for size in {1, 2, max(1, window - 1), window, window + 1, 3 * window, length}:
+            assert difference(chunked_logits(model, ids, size), expected) <= BOUND, (length, size)
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_uneven_chunks_of_a_ragged_batch_equal_single_rows(attention):
+    model = small_model(attention=attention)
+    texts = [random_ids(model, 1, length, seed=length)[0] for length in (1, 6, 15)]
+    ids, mask = left_padded(texts)
+    for size in (1, 3, 4, 5, 15):
+        together = chunked_logits(model, ids, size, mask)
+        for row, text in enumerate(texts):
+            alone = oracle_logits(model, text[None])[0]
+            assert difference(together[row, -len(text) :], alone) <= BOUND
+
+
+def test_a_token_at_position_p_lives_in_slot_p_mod_w():
+    cache = filled([[[0, 1, 2, 3, 4]], [[5]], [[6, 7, 8, 9, 10, 11]]])
+    assert cache.positions.tolist() == [[8, 9, 10, 11]]
+    assert [slot.position % 4 for slot in cache.slots()] == [0, 1, 2, 3]
+    assert [slot.age for slot in cache.slots()] == [3, 2, 1, 0]
+
+
+def test_a_chunk_attends_to_what_its_own_tokens_will_evict():
+    cache = filled([[[0, 1, 2, 3]]])
+    step = cache.begin(torch.tensor([[4, 5, 6]]))
+    assert step.key_positions.tolist() == [[0, 1, 2, 3, 4, 5, 6]]
+
+
+def test_only_the_last_w_tokens_of_an_oversize_chunk_are_written():
+    cache = filled([[list(range(11))]])
+    assert sorted(cache.positions[0].tolist()) == [7, 8, 9, 10]
+    (keys, values), *_ = cache
+    assert keys[0, 0, :, 0].tolist() == [7, 8, 9, 10]
+    assert values[0, 0, :, 0].tolist() == [49, 64, 81, 100]
+
+
+def test_decoding_one_token_hands_out_the_ring_itself_not_a_copy():
+    cache = filled([[[0, 1, 2, 3]]])
+    with torch.no_grad():
+        step = cache.begin(torch.tensor([[4]]))
+        new = torch.zeros(1, 2, 1, 8)
+        keys, _ = cache.update(0, new, new, step)
+    assert keys.data_ptr() == cache.keys[0].data_ptr()
+
+
+def test_padding_is_never_written():
+    cache = filled([[[-1, -1, 0], [0, 1, 2]], [[1], [-1]]])
+    assert cache.positions.tolist() == [[0, 1, -1, -1], [0, 1, 2, -1]]
+    assert cache.lengths.tolist() == [2, 3]
+    assert cache.keys[0][1, 0, :, 0].tolist() == [0, 1, 2, 0]
+
+
+def test_rows_of_different_lengths_unroll_with_zeros_on_the_left():
+    cache = filled([[[-1, -1, -1, 0, 1], [0, 1, 2, 3, 4]]])
+    (keys, _), *_ = cache
+    assert keys[:, 0, :, 0].tolist() == [[0, 0, 0, 1], [1, 2, 3, 4]]
+
+
+def test_memory_is_fixed_at_construction_and_after_a_long_prompt():
+    model = small_model()
+    output = model(random_ids(model, 1, 200), use_cache=True)
+    cache = output.past_key_values
+    layers, heads, slots, head_dim = 2, 2, 4, 8
+    assert cache.nbytes == 2 * layers * heads * slots * head_dim * 4
+    stored = sum(t.untyped_storage().nbytes() for t in (*cache.keys, *cache.values))
+    assert stored == cache.nbytes, "a slice would keep the whole prompt alive"
+
+
+def test_rows_can_be_reordered_for_beams():
+    cache = filled([[[0, 1], [-1, 0]]])
+    cache.reorder(torch.tensor([1, 1]))
+    assert cache.positions.tolist() == [[0, -1, -1, -1]] * 2
+    assert cache.lengths.tolist() == [1, 1]
+
+
+def test_cropping_then_going_on_equals_never_having_read_further():
+    model = small_model(sliding_window=8)
+    ids = random_ids(model, 1, 7)
+    cache = model(ids[:, :5], use_cache=True).past_key_values
+    cache.crop(3)
+    logits = model(ids[:, 3:], past_key_values=cache).logits
+    assert difference(logits, oracle_logits(model, ids)[:, 3:]) <= BOUND
+
+
+def test_cropping_a_wrapped_ring_is_refused_because_keys_are_gone():
+    with pytest.raises(ValueError, match="9 were seen and only the last 4 are kept"):
+        filled([[list(range(9))]]).crop(6)
+
+
+def test_a_reset_cache_is_as_good_as_new():
+    model = small_model()
+    ids = random_ids(model, 1, 9)
+    cache = model(ids, use_cache=True).past_key_values
+    cache.reset()
+    logits = model(ids, past_key_values=cache).logits
+    assert difference(logits, oracle_logits(model, ids)) <= BOUND
+
+
+@pytest.mark.parametrize("length", [3, 11])
+def test_legacy_pairs_go_out_and_come_back(length):
+    model = small_model()
+    ids = random_ids(model, 2, length + 3)
+    cache = model(ids[:, :length], use_cache=True).past_key_values
+    legacy = cache.to_legacy()
+    assert [tuple(pair[0].shape) for pair in legacy] == [(2, 2, min(length, 4), 8)] * 2
+    again = RollingCache.from_legacy(legacy, model.config, lengths=cache.lengths)
+    logits = model(ids[:, length:], past_key_values=again).logits
+    assert difference(logits, oracle_logits(model, ids)[:, length:]) <= BOUND
+
+
+def test_without_a_window_the_cache_keeps_everything_up_to_its_capacity():
+    model = small_model(sliding_window=None)
+    ids = random_ids(model, 1, 12)
+    cache = RollingCache.allocate(model.config, 1, capacity=12)
+    for start in range(0, 12, 5):
+        chunk = ids[:, start : start + 5]
+        logits = model(chunk, past_key_values=cache).logits
+    assert difference(logits, oracle_logits(model, ids)[:, 10:]) <= BOUND
+    with pytest.raises(ValueError, match="position 12 does not fit a cache of 12 slots"):
+        model(ids[:, :1], past_key_values=cache)
+
+
+def test_a_batch_of_another_size_is_refused():
+    with pytest.raises(ValueError, match="the chunk has 3 rows but the cache has 1"):
+        filled([[[0]]]).begin(torch.zeros(3, 1, dtype=torch.long))
+
+
+def test_a_cache_made_under_gradients_gives_the_same_gradients_as_none():
+    model = small_model()
+    ids = random_ids(model, 1, 6)
+    gradients = []
+    for use_cache in (False, True):
+        model.zero_grad()
+        model(ids, labels=ids, use_cache=use_cache).loss.backward()
+        gradients.append(model.model.layers[0].self_attn.k_proj.weight.grad.clone())
+    assert difference(gradients[1], gradients[0]) <= BOUND
+
+
+@pytest.mark.slow
+def test_the_tiny_model_generates_20000_tokens_in_flat_memory(repository):
+    # In a process of its own, without shape checks and other tests' memory.
+    command = [sys.executable, "-m", "tests.soak", "--tokens", "20000"]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
