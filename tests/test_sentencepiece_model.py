@@ -123,5 +123,10 @@ def test_fields_that_later_versions_add_are_passed_over():
     assert parse(extra + serialise(SMALL) + extra) == SMALL
 
 
+def test_a_setting_that_is_absent_has_sentencepiece_s_own_default():
+    model = parse(piece("<unk>", kind=2) + TRAINER + IDENTITY)
+    assert model == SentencePieceModel((UNKNOWN,), False, True, True)
+
+
 def test_eight_byte_fields_are_passed_over():
     assert list(read_fields(b"\x09" + bytes(8) + write_field(2, 7))) == [(1, bytes(8)), (2, 7)]

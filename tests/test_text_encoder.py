@@ -11,7 +11,7 @@ import pytest
 import sentencepiece
 from text_samples import CORPUS, agree, random_text
 
-from mistral_edu.sentencepiece_model import parse
+from mistral_edu.sentencepiece_model import Kind, Piece, SentencePieceModel, parse, serialise
 from mistral_edu.tokenizer import MistralTokenizer
 
 ENGLISH = Path(argparse.__file__).read_text(encoding="utf-8").splitlines()
@@ -59,6 +59,13 @@ def test_a_megabyte_takes_seconds_even_without_a_space(real):
 def test_half_a_surrogate_pair_is_named_with_its_place(real, text):
     with pytest.raises(ValueError, match="character 2 of the text.*surrogate"):
         real.encode(text)
+
+
+def test_a_control_piece_is_not_made_by_merging_even_where_its_halves_are_pieces():
+    pieces = [Piece("<unk>", 0.0, Kind.UNKNOWN), Piece("<s>", 0.0, Kind.CONTROL), Piece("<s")]
+    model = SentencePieceModel((*pieces, Piece("▁"), Piece(">")), byte_fallback=False)
+    oracle = sentencepiece.SentencePieceProcessor(model_proto=serialise(model))
+    assert MistralTokenizer(model).encode("<s>", bos=False) == oracle.encode("<s>") == [3, 2, 4]
 
 
 def test_a_remembered_word_cannot_be_changed_from_outside(real):

@@ -81,7 +81,10 @@ def test_padding_goes_to_the_asked_side_and_is_masked():
     assert ids.dtype is mask.dtype is torch.int64
 
 
-@pytest.mark.parametrize(("batch", "side", "why"), [([[1]], "top", "'top'"), ([], "left", "empty")])
+NO_BATCHES = [([[1]], "top", "'top'"), ([], "left", "batch is empty")]
+
+
+@pytest.mark.parametrize(("batch", "side", "why"), NO_BATCHES)
 def test_padding_that_makes_no_sense_is_refused(trained, batch, side, why):
     with pytest.raises(ValueError, match=why):
         trained.pad(batch, side=side)

@@ -20,12 +20,12 @@ def attention_weights(hidden, heads, shared_heads, head_dim):
     return queries + keys + values + output
 
 
-def four_equal_matrices(hidden, heads, shared_heads, head_dim):
-    return 4 * hidden * heads * head_dim
+def four_squares(hidden, heads, shared_heads, head_dim):
+    return 4 * hidden * hidden
 
 
-def head_dim_from_hidden(hidden, heads, shared_heads, head_dim):
-    return 2 * hidden * (hidden // heads) * (heads + shared_heads)
+def square_q_and_o(hidden, heads, shared_heads, head_dim):
+    return 2 * hidden * hidden + 2 * hidden * shared_heads * head_dim
 
 
 def without_output(hidden, heads, shared_heads, head_dim):
@@ -69,9 +69,11 @@ Beware: `heads × head_dim` need not equal `hidden`.""",
     ),
     solution=attention_weights,
     mutants=(
-        Mutant(four_equal_matrices, "k and v only serve the shared heads", says="the shared heads"),
+        Mutant(four_squares, "four squares; k and v serve the shared heads", says="four squares"),
         Mutant(
-            head_dim_from_hidden, "head_dim need not be hidden / heads", says="need not be hidden"
+            square_q_and_o,
+            "q and o are squares only where heads × head_dim happens to be hidden",
+            says="squares only where",
         ),
         Mutant(without_output, "the output matrix o is missing", says="o is missing"),
     ),
@@ -127,7 +129,7 @@ One of the seven arguments is not needed. Which?""",
         [
             (1, 2, 1, 4, 4, 3, 1),
             (1, 2, 2, 4, 4, 4, 1),
-            (2, 4, 2, 8, 4, 9, 1),
+            (2, 4, 2, 8, 4, 9, 3),
             (2, 4, 2, 8, None, 9, 3),
             (32, 32, 8, 128, 4096, 8192, 1),
         ],
@@ -142,9 +144,7 @@ One of the seven arguments is not needed. Which?""",
     solution=cache_bytes,
     mutants=(
         Mutant(keys_only, "keys alone; values take as much again", says="as much again"),
-        Mutant(
-            every_query_head, "query heads share keys; 4 may have 1", says="query heads share keys"
-        ),
+        Mutant(every_query_head, "a key for each query head; they share", says="they share"),
         Mutant(
             without_window,
             "a cache that grows for ever; it keeps the last `window` tokens and no more",

@@ -136,7 +136,13 @@ def squares(axes: Axes, corners: np.ndarray, colour: str, hatch: str) -> None:
     outline = np.array([(0, 0), (1, 0), (1, 1), (0, 1), (0, 0)])
     # One path for all squares: a hatch is slow, and this way it is laid once.
     path = Path.make_compound_path_from_polys(corners[:, None] + outline)
-    look: dict[str, Any] = {"facecolor": colour, "edgecolor": HATCH, "hatch": hatch, "lw": 0.8}
+    look: dict[str, Any] = {
+        "facecolor": colour,
+        "edgecolor": HATCH,
+        "hatch": hatch,
+        "lw": 0.8,
+        "clip_on": False,
+    }
     axes.add_artist(PathPatch(path, **look))
 
 

@@ -69,6 +69,12 @@ def test_no_answer_can_raise_or_pass(toy, answer):
     assert outcome(toy, answer) is Outcome.NOT_YET
 
 
+def test_an_answer_that_cannot_be_compared_is_not_yet():
+    verdict = MASK.judge(lambda length: torch.ones(length, length, device="meta") > 0)
+    assert verdict.outcome is Outcome.NOT_YET
+    assert "could not be compared" in verdict.message
+
+
 def raises_not_implemented(position, window):
     raise NotImplementedError
 
@@ -179,6 +185,7 @@ def test_an_expected_exception_is_matched_by_its_class():
         (float("nan"), float("nan"), True),
         (float("inf"), float("inf"), True),
         (float("inf"), 1.0, False),
+        (1.0, float("inf"), False),
         ([1, 2], (1, 2), True),
         ([1, 2], [1, 2, 3], False),
         ({"a": 1}, {"a": 1.0}, True),

@@ -80,8 +80,8 @@ def test_the_formula_of_a_component_multiplies_out() -> None:
 def test_the_text_is_the_table() -> None:
     lines = budget_frame(SMALL, "small", context=4, component="norms").to_text().splitlines()
     assert lines[1] == "parameters    share    component"
-    assert lines[8] == "       224    0.82%        norms"
-    assert lines[10] == "    27,360  100.00%        total"
+    assert lines[8] == "       224    0.76%        norms"
+    assert lines[10] == "    29,408  100.00%        total"
     assert lines[11] == "bfloat16, batch 1, context 4 tokens:"
     assert lines[13] == "   768  bytes         rolling cache"
 
