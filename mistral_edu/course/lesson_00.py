@@ -107,8 +107,9 @@ def bytes_in_the_library(layers, heads, shared_heads, head_dim, window, tokens, 
         num_key_value_heads=shared_heads,
         sliding_window=window,
     )
-    where = {"dtype": torch.bfloat16, "device": "meta"}
-    return RollingCache.allocate(config, batch, capacity=tokens, **where).nbytes
+    half = torch.bfloat16
+    cache = RollingCache.allocate(config, batch, capacity=tokens, dtype=half, device="meta")
+    return cache.nbytes
 
 
 CACHE = Exercise(

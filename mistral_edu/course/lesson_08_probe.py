@@ -187,8 +187,8 @@ PROBE = Exercise(
         ),
         Mutant(
             lambda window: [[-1, *range(window + 2)], [window + 2, window + 3], [window + 4]],
-            "padding only at the front, where the slot it wipes is empty or is filled again",
-            says="only at the front",
+            "padding where it does no harm: the slot it wipes is empty, refilled, or not looked at",
+            says="does no harm",
         ),
     ),
 )

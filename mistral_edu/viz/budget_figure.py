@@ -31,7 +31,7 @@ def _(frame: BudgetFrame) -> Figure:
     figure = card(4.7, frame.title)
     _draw_parameters(panel(figure, 1.1, 1.45, 2.7, 2.4), frame)
     _draw_memory(panel(figure, 5.4, 1.45, 2.05, 2.4), frame)
-    lines = [textwrap.fill(line, 108) for line in (frame.formula, frame.cache_formula)]
+    lines = [textwrap.fill(line, 106) for line in (frame.formula, frame.cache_formula)]
     figure.text(0.02, 0.04, "\n".join(lines), size=8.5, va="bottom", linespacing=1.5)
     return figure
 

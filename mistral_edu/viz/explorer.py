@@ -29,7 +29,7 @@ from mistral_edu.viz.render import (
     write_whole,
 )
 
-_LABEL = {"description_width": "9em"}
+_LABEL = {"description_width": "10.5em"}
 
 
 def number(label: str, value: int, low: int, high: int, step: int = 1) -> widgets.IntSlider:
@@ -50,7 +50,7 @@ def choice(label: str, options: Sequence, value: Any) -> widgets.Dropdown:
     1
     """
     return widgets.Dropdown(
-        options=options, value=value, description=label, style=_LABEL, layout={"width": "26em"}
+        options=options, value=value, description=label, style=_LABEL, layout={"width": "27.5em"}
     )
 
 
@@ -69,7 +69,7 @@ def labelled(control: widgets.Widget) -> widgets.Widget:
         step=control.step,
         description=control.description,
         style=_LABEL,
-        layout={"width": "16em"},
+        layout={"width": "17.5em"},
     )
     control.description = ""
     control.layout.width = "18em"

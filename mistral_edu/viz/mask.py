@@ -96,8 +96,9 @@ class MaskFrame(Frame):
         window = "none" if self.window is None else self.window
         counts = ", ".join(f"{name}={number}" for name, number in self.counts.items())
         rows, columns = self.allowed.shape
+        size = f"{rows} {'query' if rows == 1 else 'queries'} by {count(columns, 'key')}"
         return (
-            f"Mask, kind={self.kind}, window={window}: {rows} queries by {columns} keys, {counts}; "
+            f"Mask, kind={self.kind}, window={window}: {size}, {counts}; "
             f"most keys seen by one query={int(self.keys_seen.max())}."
         )
 

@@ -168,8 +168,8 @@ class RingFrame(Frame):
             "empty" if position < 0 else str(position) for position in self.moment.after
         )
         return (
-            f"Ring of {self.window} slots after step {self.step} of {self.steps} ({self.phase}): "
-            f"arriving={listing(self.moment.arriving)}; slots=[{held}]; "
+            f"Ring of {count(self.window, 'slot')} after step {self.step} of {self.steps} "
+            f"({self.phase}): arriving={listing(self.moment.arriving)}; slots=[{held}]; "
             f"evicted={listing(self.evicted)}; unrolled={listing(self.moment.unrolled)}."
         )
 

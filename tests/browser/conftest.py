@@ -19,6 +19,8 @@ from pathlib import Path
 import pytest
 
 NOTEBOOKS = Path(__file__).parent.parent.parent / "notebooks"
+# Seconds a busy machine may take for a server or a kernel; a free one needs five.
+PATIENCE = 120
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM_FLAGS = [
     "--no-sandbox",
@@ -138,8 +140,8 @@ def free_port() -> int:
 
 
 def wait_until_it_answers(address: str, server: subprocess.Popen, log: Path) -> None:
-    """Wait up to a minute; a server that stops or stays silent fails with its own last words."""
-    deadline = time.monotonic() + 60
+    """Wait; a server that stops, or stays silent too long, fails with its own last words."""
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and server.poll() is None:
         try:
             with urllib.request.urlopen(f"{address}/api/status", timeout=5):
@@ -149,8 +151,8 @@ def wait_until_it_answers(address: str, server: subprocess.Popen, log: Path) -> 
     pytest.fail("JupyterLab did not start:\n" + log.read_text(errors="replace")[-2000:])
 
 
-@pytest.fixture
-def open_lesson(browser, lab, tmp_path):
+@pytest.fixture(scope="module")
+def open_lesson(browser, lab, request):
     """A function that opens a fresh copy of a lesson and runs all its cells.
 
     A fresh copy each time, because a kernel outlives the page that started it.
@@ -159,16 +161,16 @@ def open_lesson(browser, lab, tmp_path):
     pages = []
 
     def open_and_run(stem: str, folder: Path = NOTEBOOKS) -> OpenLesson:
-        name = f"{tmp_path.name}_{stem}.ipynb"
+        name = f"{len(pages)}_{request.module.__name__}_{stem}.ipynb"
         shutil.copyfile(folder / f"{stem}.ipynb", root / name)
         page = browser.new_page(viewport={"width": 1280, "height": 1600})
         pages.append(page)
         lesson = OpenLesson(page)
         page.on("pageerror", lambda error: lesson.raised.append(str(error)))
         page.goto(f"{address}/lab/tree/{name}?reset", wait_until="domcontentloaded")
-        page.wait_for_function(KERNEL_IS_IDLE, timeout=60_000)
+        page.wait_for_function(KERNEL_IS_IDLE, timeout=PATIENCE * 1000)
         page.evaluate(RUN_ALL)
-        page.wait_for_function(KERNEL_IS_IDLE, timeout=60_000)
+        page.wait_for_function(KERNEL_IS_IDLE, timeout=PATIENCE * 1000)
         return lesson
 
     yield open_and_run

@@ -12,7 +12,7 @@ PATIENCE = 30_000
 BOXES = {"window": "window (slots)", "prompt": "prompt (tokens)", "chunk": "chunk (tokens)"}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def lesson(open_lesson):
     """Lesson 08, run from top to bottom, without an error so far."""
     opened = open_lesson("08_rolling_cache")

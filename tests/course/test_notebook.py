@@ -63,5 +63,13 @@ def test_docstrings_can_be_left_out():
     compile(without, "source", "exec")
 
 
+def only_words():
+    """All there is."""
+
+
+def test_a_docstring_that_is_the_whole_body_stays():
+    assert "All there is." in source_of(only_words, docstring=False)
+
+
 def test_a_module_without_docstrings_still_runs():
     compile(source_of(sliding_window, docstring=False), "source", "exec")

@@ -7,7 +7,7 @@ from samples import SEVEN_B, SMALL
 from mistral_edu.config import MistralConfig
 from mistral_edu.heads import MistralForCausalLM
 from mistral_edu.rolling_cache import RollingCache
-from mistral_edu.viz import budget_frame, explore_budget, shapes_frame
+from mistral_edu.viz import budget_frame, explore_budget, figure, shapes_frame
 from mistral_edu.viz.parameters import components
 
 OF_TENSOR = {
@@ -84,6 +84,12 @@ def test_the_text_is_the_table() -> None:
     assert lines[10] == "    29,408  100.00%        total"
     assert lines[11] == "bfloat16, batch 1, context 4 tokens:"
     assert lines[13] == "   768  bytes         rolling cache"
+
+
+def test_the_selected_component_is_marked_in_words_too() -> None:
+    left = figure(budget_frame(SMALL, component="attention k")).axes[0]
+    marked = [label.get_text() for label in left.get_yticklabels() if "▸" in label.get_text()]
+    assert marked == ["▸ attention k"]
 
 
 def test_unknown_choices_are_refused_with_the_value() -> None:

@@ -37,7 +37,9 @@ def test_a_short_sequence_says_that_it_cuts_the_cone() -> None:
     assert "has only 24 tokens" in frame.title
 
 
-def test_the_cone_comes_from_the_rule_and_not_from_the_formula(monkeypatch) -> None:
+def test_the_cone_comes_from_the_rule_and_not_from_the_formula(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def one_too_many(query_positions, key_positions, window):
         behind = query_positions[:, :, None] - key_positions[:, None, :]
         return (behind >= 0) & (behind <= window)

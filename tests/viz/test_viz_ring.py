@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mistral_edu.rolling_cache import RollingCache
-from mistral_edu.viz import explore_ring, replay, ring_frame, ring_steps
+from mistral_edu.viz import explore_ring, figure, replay, ring_frame, ring_steps
 
 
 def chunks_of(prompt: int, chunk: int, new_tokens: int) -> list[list[int]]:
@@ -52,7 +52,9 @@ def test_the_empty_ring_comes_first() -> None:
     assert frame.title == "An empty ring: 3 slots reserved once, nothing held yet"
 
 
-def test_the_picture_shows_the_cache_even_when_the_cache_is_wrong(monkeypatch) -> None:
+def test_the_picture_shows_the_cache_even_when_the_cache_is_wrong(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     honest = RollingCache.begin
 
     def shifted(cache, positions):
@@ -84,6 +86,16 @@ def test_the_summary_carries_the_numbers() -> None:
     )
 
 
+def test_the_picture_says_in_words_what_its_colours_say() -> None:
+    (axes,) = figure(ring_frame(window=4, prompt=6, chunk=3, step=2)).axes
+    words = [text.get_text() for text in axes.texts]
+    assert {f"age {age}" for age in range(4)} <= set(words)
+    slots = [text for text in words if text.startswith("slot ") and text[5].isdigit()]
+    assert slots == ["slot 0\nevicts 0", "slot 1\nevicts 1", "slot 2\n▲ next", "slot 3"]
+    outlined = [box for box in axes.patches if box.get_linewidth() == 3]
+    assert len(outlined) == 3
+
+
 @pytest.mark.parametrize("name", ["window", "prompt", "chunk", "step"])
 @pytest.mark.usefixtures("undrawn")
 def test_every_control_moves_over_its_whole_range(name: str) -> None:
@@ -100,6 +112,17 @@ def test_fewer_steps_pull_the_step_back_inside() -> None:
     explorer = explore_ring(window=4, prompt=6, chunk=1, step=14)
     explorer.controls["chunk"].value = 6
     assert explorer.controls["step"].value == explorer.frame.step == 9
+
+
+def test_a_change_that_moves_another_control_draws_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    explorer = explore_ring(window=4, prompt=6, chunk=1, step=14)
+    drawn = []
+    monkeypatch.setattr("mistral_edu.viz.explorer.figure", lambda frame: frame)
+    monkeypatch.setattr(
+        "mistral_edu.viz.explorer.figure_png", lambda frame: drawn.append(frame.step) or b""
+    )
+    explorer.controls["chunk"].value = 6
+    assert drawn == [9]
 
 
 @pytest.mark.usefixtures("undrawn")
