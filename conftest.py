@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
+from pathlib import Path
 
 import pytest
 from jaxtyping import install_import_hook
@@ -27,6 +28,12 @@ if "--nbval" in sys.argv:
 # stand where a float is asked for, as Python's own typing rules do.
 CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 install_import_hook("mistral_edu", CHECKER)
+
+
+@pytest.fixture
+def repository() -> Path:
+    """The root of the repository, for tests that start a process there."""
+    return Path(__file__).parent
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import mistral_edu
 
 PACKAGE = Path(mistral_edu.__file__).parent
-OUTER = {"viz", "course", "bench", "cli", "doctor", "lab"}
+OUTER = {"viz", "course", "bench", "cli", "commands", "doctor"}
 HEAVY = ("matplotlib", "ipywidgets", "huggingface_hub", "IPython", "transformers")
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from mistral_edu import cli, paths
+from mistral_edu import paths
+from mistral_edu.commands import lab
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def wheel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Pretend to be an installed wheel with two lessons, in an empty working folder."""
     lessons = tmp_path / "package" / "_notebooks"
     lessons.mkdir(parents=True)
-    for name in (cli.FIRST_LESSON, "06_sliding_window.ipynb"):
+    for name in (lab.FIRST_LESSON, "06_sliding_window.ipynb"):
         (lessons / name).write_text('{"cells": []}', encoding="utf-8")
     monkeypatch.setattr(paths, "PACKAGE", tmp_path / "package")
     monkeypatch.chdir(tmp_path)
@@ -30,33 +31,33 @@ def wheel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def test_a_clone_opens_its_own_lessons() -> None:
-    assert cli.lessons_folder(None) == Path(__file__).parent.parent / "notebooks"
+    assert lab.lessons_folder(None) == Path(__file__).parent.parent / "notebooks"
 
 
 def test_a_wheel_copies_its_lessons_beside_the_learner(wheel: Path, tmp_path: Path) -> None:
-    folder = cli.lessons_folder(None)
-    assert folder == tmp_path / cli.COURSE_FOLDER
+    folder = lab.lessons_folder(None)
+    assert folder == tmp_path / lab.COURSE_FOLDER
     assert sorted(lesson.name for lesson in folder.iterdir()) == sorted(
         lesson.name for lesson in wheel.iterdir()
     )
 
 
 def test_work_in_a_lesson_survives_a_second_start(wheel: Path, tmp_path: Path) -> None:
-    mine = cli.lessons_folder(tmp_path / "mine") / cli.FIRST_LESSON
+    mine = lab.lessons_folder(tmp_path / "mine") / lab.FIRST_LESSON
     mine.write_text("my answers", encoding="utf-8")
-    cli.lessons_folder(tmp_path / "mine")
+    lab.lessons_folder(tmp_path / "mine")
     assert mine.read_text(encoding="utf-8") == "my answers"
 
 
 def test_a_clone_copies_lessons_when_a_folder_is_named(tmp_path: Path) -> None:
-    assert cli.lessons_folder(tmp_path / "mine") == tmp_path / "mine"
-    assert (tmp_path / "mine" / cli.FIRST_LESSON).is_file()
+    assert lab.lessons_folder(tmp_path / "mine") == tmp_path / "mine"
+    assert (tmp_path / "mine" / lab.FIRST_LESSON).is_file()
 
 
 def test_missing_lessons_are_a_clear_error(wheel: Path) -> None:
-    (wheel / cli.FIRST_LESSON).unlink()
-    with pytest.raises(FileNotFoundError, match=cli.FIRST_LESSON):
-        cli.lessons_folder(None)
+    (wheel / lab.FIRST_LESSON).unlink()
+    with pytest.raises(FileNotFoundError, match=lab.FIRST_LESSON):
+        lab.lessons_folder(None)
 
 
 @pytest.mark.parametrize(("user", "allowed"), [(0, True), (1000, False)])
@@ -64,7 +65,7 @@ def test_only_root_is_given_leave_to_run_as_root(
     user: int, allowed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: user, raising=False)
-    command = cli.lab_command(Path("lessons"), browser=True)
+    command = lab.lab_command(Path("lessons"), browser=True)
     assert ("--allow-root" in command) == allowed and "--no-browser" not in command
 
 
@@ -104,10 +105,10 @@ def fetched(address: str) -> bytes:
 
 
 def test_lab_prints_an_address_that_opens_lesson_00_and_asks_nothing(served: str) -> None:
-    assert f"/lab/tree/{cli.FIRST_LESSON}?token=" in served
+    assert f"/lab/tree/{lab.FIRST_LESSON}?token=" in served
     assert b"JupyterLab" in fetched(served)
     plugin = "@jupyterlab/apputils-extension:notification"
-    settings = served.replace(f"lab/tree/{cli.FIRST_LESSON}", f"lab/api/settings/{plugin}")
+    settings = served.replace(f"lab/tree/{lab.FIRST_LESSON}", f"lab/api/settings/{plugin}")
     defaults = json.loads(fetched(settings))["schema"]["properties"]
     assert defaults["fetchNews"]["default"] == "false"
     assert defaults["checkForUpdates"]["default"] is False

@@ -120,7 +120,9 @@ class Exercise:
     @property
     def cell(self) -> str:
         """The code cell of the lesson: the stub, then its check."""
-        return f'{self.stub.strip()}\n\ncheck("{self.id}", {self.name})'
+        stub = self.stub.strip()
+        gap = "\n\n\n" if stub.splitlines()[-1].startswith(" ") else "\n\n"  # as ruff formats it
+        return f'{stub}{gap}check("{self.id}", {self.name})'
 
     def judge(self, answer: Any) -> Verdict:
         """Say what an answer is worth; never raises because of it.

@@ -1,0 +1,59 @@
+"""`mistral-edu generate`: let a model continue a prompt.
+
+Lesson: 00_map_and_toolbox.
+"""
+
+import argparse
+import sys
+
+from mistral_edu.commands import arguments
+
+HELP = "continue a prompt, printing each piece as the model chooses it"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The prompt, the model, and how to draw."""
+    parser.add_argument("prompt", help="the text to continue")
+    parser.add_argument("--model", default="tiny", help='"tiny", or a folder (%(default)s)')
+    parser.add_argument(
+        "--max-new-tokens", type=arguments.count, default=120, metavar="N", help="(%(default)s)"
+    )
+    parser.add_argument(
+        "--temperature",
+        type=arguments.temperature,
+        default=0.8,
+        help="0 always takes the likeliest (%(default)s)",
+    )
+    parser.add_argument(
+        "--top-p",
+        type=arguments.probability,
+        default=0.95,
+        help="draw from this much probability (%(default)s)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same text (%(default)s)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write the prompt and its continuation as they are made."""
+    import torch
+
+    from mistral_edu import load
+
+    model, tokenizer = load(options.model)
+    prompt = tokenizer.encode(options.prompt)
+    drawing = {"temperature": options.temperature, "top_p": options.top_p, "seed": options.seed}
+    tokens = model.stream(
+        torch.tensor([prompt], device=model.device),
+        max_new_tokens=options.max_new_tokens,
+        do_sample=options.temperature > 0,
+        **(drawing if options.temperature > 0 else {}),
+    )
+    if hasattr(sys.stdout, "reconfigure"):  # A terminal that lacks a letter shows "?" for it.
+        sys.stdout.reconfigure(errors="replace")
+    # The decoder reads the prompt too: it decides which piece loses its leading space.
+    decoder = tokenizer.decoder()
+    print("".join(decoder.add(token) for token in prompt), end="", flush=True)
+    for token in tokens:
+        print(decoder.add(int(token[0])), end="", flush=True)
+    print(decoder.finish())
+    return 0
