@@ -14,10 +14,31 @@ from typing import Any, TypeVar
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from mistral_edu.config import MistralConfig
 
 Model = TypeVar("Model", bound="PretrainedModel")
+
+
+class Unfilled(TorchFunctionMode):
+    """While active, `nn.init` draws nothing: for a model whose weights are about to be replaced.
+
+    On the meta device a draw would have no effect either, but asking for one loads PyTorch's
+    compiler, which takes longer than loading a small model.
+
+    >>> with Unfilled(), torch.device("meta"):
+    ...     nn.Linear(2, 2).weight.device
+    device(type='meta')
+    """
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(function, "__module__", None) == nn.init.__name__:
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return function(*args, **kwargs)
 
 
 class PretrainedModel(nn.Module):
@@ -88,7 +109,7 @@ class PretrainedModel(nn.Module):
         from mistral_edu.weights import load_weights
 
         config = MistralConfig.from_pretrained(folder)
-        with torch.device("meta"):
+        with Unfilled(), torch.device("meta"):
             model = cls(config, attention)  # type: ignore[call-arg]
         load_weights(model, folder, dtype=dtype, device=device)
         return model.eval()

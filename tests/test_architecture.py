@@ -40,6 +40,14 @@ def test_importing_the_package_loads_no_plotting_notebook_or_download_code():
     assert done.stdout.strip() == "[]", done.stderr
 
 
+def test_loading_a_model_does_not_wait_for_the_compiler():
+    program = (
+        "import sys, mistral_edu; mistral_edu.load('tiny'); print('torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stderr
+
+
 def test_files_and_functions_stay_short():
     long = []
     for path in PACKAGE.rglob("*.py"):

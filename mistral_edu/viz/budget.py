@@ -88,7 +88,7 @@ class BudgetFrame(Frame):
         chosen = [part for part in self.parts if part.name == self.selected]
         if chosen:
             share = chosen[0].parameters / self.parameters
-            return f"{self.selected}: {chosen[0].formula} ({share:.1%} of all)"
+            return f"{self.selected}: {chosen[0].formula} ({share:.1%})"
         terms = " + ".join(f"{part.parameters:,}" for part in self.parts)
         return f"everything: {terms} = {self.parameters:,}"
 

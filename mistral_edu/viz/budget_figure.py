@@ -103,7 +103,7 @@ def explore_budget(
     >>> explorer = explore_budget({"Mistral-7B": MistralConfig.mistral_7b_v0_1()})
     >>> explorer.controls["component"].value = "attention k"
     >>> explorer.frame.formula[-32:]
-    '1024 = 134,217,728 (1.9% of all)'
+    '1024 = 134,217,728 (1.9%)'
     """
     models = models or preset_models()
     names = [part.name for part in components(next(iter(models.values())))]

@@ -73,7 +73,7 @@ def test_the_formula_of_a_component_multiplies_out() -> None:
     frame = budget_frame(SMALL, component="attention k")
     assert frame.formula == (
         "attention k: layers × hidden × key/value heads × head dim = 3 × 32 × 16 = 1,536 "
-        "(5.2% of all)"
+        "(5.2%)"
     )
 
 
