@@ -102,7 +102,7 @@ def explore_budget(
 
     >>> explorer = explore_budget({"Mistral-7B": MistralConfig.mistral_7b_v0_1()})
     >>> explorer.controls["component"].value = "attention k"
-    >>> explorer.frame.formula[-32:]
+    >>> explorer.frame.formula[-25:]
     '1024 = 134,217,728 (1.9%)'
     """
     models = models or preset_models()
