@@ -136,10 +136,11 @@ def seven_billion_needs() -> list[Need]:
     """What Mistral-7B v0.1 takes in bfloat16 and in int8, counted from the model itself.
 
     In int8 the matrices of the linear layers take one byte a number (their scales, one a row, are
-    left out: under 0.1 %) and the rest stays bfloat16. The cache is bfloat16, one full window.
+    left out: under 0.1 %) and the rest stays bfloat16. The cache is bfloat16, one full window. The
+    library itself stores no weights narrower than 16 bits, so int8 is arithmetic, and says so.
 
     >>> [(need.name, round(need.total / GB, 1)) for need in seven_billion_needs()]
-    [('bfloat16', 15.0), ('int8', 7.9)]
+    [('bfloat16', 15.0), ('int8, arithmetic only', 7.9)]
     """
     from mistral_edu.heads import MistralForCausalLM
 
@@ -153,7 +154,7 @@ def seven_billion_needs() -> list[Need]:
     cache = 2 * per_token * (config.sliding_window or config.max_position_embeddings)
     return [
         Need("bfloat16", 2 * every, cache),
-        Need("int8", 2 * every - matrices, cache),
+        Need("int8, arithmetic only", 2 * every - matrices, cache),
     ]
 
 

@@ -17,47 +17,63 @@ import pytest
 from mistral_edu import paths
 from mistral_edu.commands import lab
 
+LESSON_00 = Path(lab.LESSONS, lab.FIRST_LESSON)
+
 
 @pytest.fixture
 def wheel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Pretend to be an installed wheel with two lessons, in an empty working folder."""
-    lessons = tmp_path / "package" / "_notebooks"
-    lessons.mkdir(parents=True)
+    package = tmp_path / "package"
+    (package / "_notebooks").mkdir(parents=True)
     for name in (lab.FIRST_LESSON, "06_sliding_window.ipynb"):
-        (lessons / name).write_text('{"cells": []}', encoding="utf-8")
-    monkeypatch.setattr(paths, "PACKAGE", tmp_path / "package")
+        (package / "_notebooks" / name).write_text('{"cells": []}', encoding="utf-8")
+    (package / "viz").mkdir()
+    for name in ("rope.py", "viz/ring.py"):
+        (package / name).write_text("old", encoding="utf-8")
+    monkeypatch.setattr(paths, "PACKAGE", package)
     monkeypatch.chdir(tmp_path)
-    return lessons
+    return package
 
 
 def test_a_clone_opens_its_own_lessons() -> None:
-    assert lab.lessons_folder(None) == Path(__file__).parent.parent / "notebooks"
+    assert lab.course_folder(None) == Path(__file__).parent.parent
 
 
 def test_a_wheel_copies_its_lessons_beside_the_learner(wheel: Path, tmp_path: Path) -> None:
-    folder = lab.lessons_folder(None)
+    folder = lab.course_folder(None)
     assert folder == tmp_path / lab.COURSE_FOLDER
-    assert sorted(lesson.name for lesson in folder.iterdir()) == sorted(
-        lesson.name for lesson in wheel.iterdir()
-    )
+    copied = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
+    lessons = {f"notebooks/{lesson.name}" for lesson in (wheel / "_notebooks").iterdir()}
+    assert copied == lessons | {"mistral_edu/rope.py", "mistral_edu/viz/ring.py"}
+
+
+def test_every_link_of_a_copied_lesson_leads_to_a_file(tmp_path: Path) -> None:
+    lessons = lab.course_folder(tmp_path / "mine") / lab.LESSONS
+    for lesson in lessons.glob("*.ipynb"):
+        for link in re.findall(
+            r"\]\(([\w./]+\.(?:py|ipynb))\)", lesson.read_text(encoding="utf-8")
+        ):
+            assert (lessons / link).is_file(), (lesson.name, link)
 
 
 def test_work_in_a_lesson_survives_a_second_start(wheel: Path, tmp_path: Path) -> None:
-    mine = lab.lessons_folder(tmp_path / "mine") / lab.FIRST_LESSON
+    mine = lab.course_folder(tmp_path / "mine") / LESSON_00
     mine.write_text("my answers", encoding="utf-8")
-    lab.lessons_folder(tmp_path / "mine")
+    lab.course_folder(tmp_path / "mine")
     assert mine.read_text(encoding="utf-8") == "my answers"
 
 
-def test_a_clone_copies_lessons_when_a_folder_is_named(tmp_path: Path) -> None:
-    assert lab.lessons_folder(tmp_path / "mine") == tmp_path / "mine"
-    assert (tmp_path / "mine" / lab.FIRST_LESSON).is_file()
+def test_the_source_to_read_is_that_of_the_installed_package(wheel: Path, tmp_path: Path) -> None:
+    lab.course_folder(tmp_path / "mine")
+    (wheel / "rope.py").write_text("new", encoding="utf-8")
+    folder = lab.course_folder(tmp_path / "mine")
+    assert (folder / lab.SOURCE / "rope.py").read_text(encoding="utf-8") == "new"
 
 
 def test_missing_lessons_are_a_clear_error(wheel: Path) -> None:
-    (wheel / lab.FIRST_LESSON).unlink()
+    (wheel / "_notebooks" / lab.FIRST_LESSON).unlink()
     with pytest.raises(FileNotFoundError, match=lab.FIRST_LESSON):
-        lab.lessons_folder(None)
+        lab.course_folder(None)
 
 
 @pytest.mark.parametrize(("user", "allowed"), [(0, True), (1000, False)])
@@ -105,10 +121,10 @@ def fetched(address: str) -> bytes:
 
 
 def test_lab_prints_an_address_that_opens_lesson_00_and_asks_nothing(served: str) -> None:
-    assert f"/lab/tree/{lab.FIRST_LESSON}?token=" in served
+    assert f"/lab/tree/{LESSON_00}?token=" in served
     assert b"JupyterLab" in fetched(served)
     plugin = "@jupyterlab/apputils-extension:notification"
-    settings = served.replace(f"lab/tree/{lab.FIRST_LESSON}", f"lab/api/settings/{plugin}")
+    settings = served.replace(f"lab/tree/{LESSON_00}", f"lab/api/settings/{plugin}")
     defaults = json.loads(fetched(settings))["schema"]["properties"]
     assert defaults["fetchNews"]["default"] == "false"
     assert defaults["checkForUpdates"]["default"] is False

@@ -117,7 +117,9 @@ def build(root):
     replaced = ", in place of an unfinished or older one" if (root / ".venv").exists() else ""
     print(f"Making the environment in .venv{replaced} (a few minutes, once) …", flush=True)
     _run([sys.executable, "-m", "venv", "--clear", str(root / ".venv")], root)
-    install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    install = ["-m", "pip", "install", "--disable-pip-version-check"]
+    if not sys.stdout.isatty():  # A person at a terminal wants to see the download move.
+        install += ["--quiet"]
     what = ["--constraint", "constraints.txt", "--editable", ".[test]"]
     _run([str(interpreter(root)), *install, *what], root)
     _stamp_file(root).write_text(ask_for_stamp(root), encoding="utf-8")

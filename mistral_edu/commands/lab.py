@@ -15,6 +15,7 @@ from mistral_edu import paths
 from mistral_edu.commands import arguments
 
 HELP = "open JupyterLab on lesson 00"
+LESSONS, SOURCE = "notebooks", "mistral_edu"
 FIRST_LESSON = "00_map_and_toolbox.ipynb"
 COURSE_FOLDER = "mistral_edu_course"
 
@@ -32,39 +33,45 @@ def run(options: argparse.Namespace) -> int:
     """Become JupyterLab; return its exit status where a process cannot."""
     if importlib.util.find_spec("jupyterlab") is None:
         raise ImportError("JupyterLab is not installed here; `pip install jupyterlab` adds it")
-    folder = lessons_folder(options.folder)
+    folder = course_folder(options.folder)
     show = has_display() and not options.no_browser
     command = lab_command(folder, browser=show, port=options.port)
     where = "is opening in your browser" if show else "is starting; open the address it prints"
-    print(f"JupyterLab {where}. Ctrl-C stops it. Lessons: {folder}", flush=True)
+    print(f"JupyterLab {where}. Ctrl-C stops it. Lessons: {folder / LESSONS}", flush=True)
     if os.name != "nt":
         os.execv(command[0], command)  # From here on this process is JupyterLab, signals and all.
     return subprocess.call(command)
 
 
-def lessons_folder(wanted: Path | None) -> Path:
-    """The folder to open: the clone's own lessons, or a copy that is the learner's to change.
+def course_folder(wanted: Path | None) -> Path:
+    """The folder to serve: the clone itself, or a copy that is the learner's to change.
 
-    Lessons are copied to `wanted` (from an installed wheel: to ./mistral_edu_course when None is
-    wanted) unless a file of that name is there already. Nothing is ever overwritten.
+    It holds `notebooks/` and, beside it, `mistral_edu/`, because the lessons link to the source.
+    A copy is made in `wanted` (from an installed wheel: in ./mistral_edu_course when None is
+    wanted). A lesson that is there already is never overwritten; the copied source is only for
+    reading, so it is brought up to date.
 
     Returns:
-        An absolute path that holds lesson 00.
+        An absolute path that holds notebooks/00_map_and_toolbox.ipynb.
     Raises:
         FileNotFoundError: the lessons themselves are missing.
     """
-    source = paths.notebooks_dir()
-    if not (source / FIRST_LESSON).is_file():
+    lessons, clone = paths.notebooks_dir(), paths.clone_root()
+    if not (lessons / FIRST_LESSON).is_file():
         raise FileNotFoundError(
-            f"{source} holds no {FIRST_LESSON}; clone or install the course again"
+            f"{lessons} holds no {FIRST_LESSON}; clone or install the course again"
         )
-    if wanted is None and paths.clone_root() is not None:
-        return source
+    if wanted is None and clone is not None:
+        return clone
     target = (wanted or Path(COURSE_FOLDER)).resolve()
-    target.mkdir(parents=True, exist_ok=True)
-    for lesson in sorted(source.glob("*.ipynb")):
-        if not (target / lesson.name).exists():
-            shutil.copyfile(lesson, target / lesson.name)
+    (target / LESSONS).mkdir(parents=True, exist_ok=True)
+    for lesson in sorted(lessons.glob("*.ipynb")):
+        if not (target / LESSONS / lesson.name).exists():
+            shutil.copyfile(lesson, target / LESSONS / lesson.name)
+    for module in paths.PACKAGE.rglob("*.py"):
+        copy = target / SOURCE / module.relative_to(paths.PACKAGE)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(module, copy)
     return target
 
 
@@ -72,7 +79,7 @@ def lab_command(folder: Path, *, browser: bool, port: int | None = None) -> list
     """The command line that serves `folder` with lesson 00 in front, asking nothing.
 
     Args:
-        folder: the absolute path of the lessons.
+        folder: the absolute path of the course (see `course_folder`).
         browser: whether JupyterLab opens a browser itself.
         port: the port to serve on; None takes the first free one from 8888.
 
@@ -80,7 +87,8 @@ def lab_command(folder: Path, *, browser: bool, port: int | None = None) -> list
     True
     """
     command = [sys.executable, "-m", "jupyterlab", "-y", "--log-level=WARN"]
-    command += [f"--ServerApp.root_dir={folder}", f"--LabApp.default_url=/lab/tree/{FIRST_LESSON}"]
+    command += [f"--ServerApp.root_dir={folder}"]
+    command += [f"--LabApp.default_url=/lab/tree/{LESSONS}/{FIRST_LESSON}"]
     command += ["--LabApp.extension_manager=readonly"]  # Otherwise it asks a package index.
     if not browser:
         command += ["--no-browser"]

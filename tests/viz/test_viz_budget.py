@@ -72,8 +72,7 @@ def test_without_a_window_the_cache_keeps_the_whole_context() -> None:
 def test_the_formula_of_a_component_multiplies_out() -> None:
     frame = budget_frame(SMALL, component="attention k")
     assert frame.formula == (
-        "attention k: layers × hidden × key/value heads × head dim = 3 × 32 × 16 = 1,536 "
-        "(5.2%)"
+        "attention k: layers × hidden × key/value heads × head dim = 3 × 32 × 16 = 1,536 (5.2%)"
     )
 
 
