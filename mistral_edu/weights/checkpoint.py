@@ -34,8 +34,11 @@ SHARD_NAME = re.compile(r"[\w.-]+\.safetensors", re.ASCII)
 class JoinedFiles:
     """Several files as one source; `open_safetensors` makes one."""
 
-    def __init__(self, files: dict[str, SafetensorsFile]) -> None:
-        self._files = files  # by tensor name
+    def __init__(self, index: Path, files: dict[str, SafetensorsFile]) -> None:
+        self.path, self._files = index, files  # by tensor name
+
+    def __str__(self) -> str:
+        return str(self.path)
 
     def names(self) -> list[str]:
         """Every tensor's name, file by file."""
@@ -103,7 +106,9 @@ def parse_index(data: bytes, source: object) -> dict[str, str]:
     shards = dict.fromkeys(str(shard) for shard in places.values())
     wrong = [shard for shard in shards if not SHARD_NAME.fullmatch(shard)]
     if wrong:
-        problems = [f"{shard[:80]!r} is not the plain name of a .safetensors file" for shard in wrong]
+        problems = [
+            f"{shard[:80]!r} is not the plain name of a .safetensors file" for shard in wrong
+        ]
         raise WeightsError(f"{source} names shards that cannot be:\n{listed(problems)}")
     return places
 
@@ -142,7 +147,7 @@ def open_safetensors(folder: str | Path) -> "TensorSource":
     problems += disagreements(places, {shard: file.names() for shard, file in files.items()})
     if problems:
         raise WeightsError(f"{index} and its shards disagree:\n{listed(problems)}")
-    return JoinedFiles({name: files[shard] for name, shard in places.items()})
+    return JoinedFiles(index, {name: files[shard] for name, shard in places.items()})
 
 
 def disagreements(places: dict[str, str], held: dict[str, list[str]]) -> list[str]:

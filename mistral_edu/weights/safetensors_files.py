@@ -45,6 +45,9 @@ class SafetensorsFile:
         self.path, self._entries = path, entries
         self._data_start, self._file_identity = data_start, identity
 
+    def __str__(self) -> str:
+        return str(self.path)
+
     def names(self) -> list[str]:
         """Every tensor's name, in the order of their bytes."""
         return list(self._entries)
@@ -110,4 +113,6 @@ def open_safetensors_file(path: str | Path) -> SafetensorsFile:
         length = header_length(file.read(LENGTH_BYTES), size, path)
         header = file.read(length)
     data_start = LENGTH_BYTES + length
-    return SafetensorsFile(path, parse_header(header, size - data_start, path), data_start, identity)
+    return SafetensorsFile(
+        path, parse_header(header, size - data_start, path), data_start, identity
+    )

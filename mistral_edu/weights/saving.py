@@ -66,13 +66,13 @@ def _bytes_of(
             f"{name}: {dtype} of shape {shape} was announced, "
             f"{tensor.dtype} of shape {tuple(tensor.shape)} was made"
         )
-    return memoryview(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data
 
 
 def split_into_shards(tensors: Sequence[Planned], max_shard_bytes: int) -> list[list[Planned]]:
     """Fill shards in the order given; only a tensor that is larger alone exceeds the limit.
 
-    >>> tensors = [(name, torch.int8, (2,), None) for name in "abc"]
+    >>> tensors = [(name, torch.int8, (2,), torch.zeros) for name in "abc"]
     >>> [[tensor[0] for tensor in shard] for shard in split_into_shards(tensors, 4)]
     [['a', 'b'], ['c']]
     """
@@ -141,7 +141,9 @@ def replace_weights(staging: Path, folder: Path, names: list[str]) -> None:
     move_all(staging, folder, [name for name in names if (staging / name).is_file()])
     if weights:
         for path in list(folder.iterdir()):
-            if path.name not in names and (OWN_FILES.fullmatch(path.name) or path.name == INDEX_FILE):
+            if path.name not in names and (
+                OWN_FILES.fullmatch(path.name) or path.name == INDEX_FILE
+            ):
                 path.unlink()
 
 
