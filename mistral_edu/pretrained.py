@@ -91,12 +91,13 @@ class PretrainedModel(nn.Module):
         """
         from mistral_edu.weights.model_weights import load_weights, require_plausible
         from mistral_edu.weights.named import local_folder
+        from mistral_edu.weights.shapes_only import shapes_only
         from mistral_edu.weights.sources import open_safetensors
 
         folder = local_folder(name, revision=revision, parts=["config", "weights"])
         source, config = open_safetensors(folder), MistralConfig.from_pretrained(folder)
         require_plausible(config, source)
-        with torch.device("meta"):
+        with shapes_only():
             model = cls(config, attention)  # type: ignore[call-arg]
         load_weights(model, source, dtype=dtype, device=device)
         return model.eval()

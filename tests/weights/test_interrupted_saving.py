@@ -38,19 +38,10 @@ def slowly(*arguments):
 saving._bytes_of = slowly
 """
 
-SHARDS = {"one file": 10**9, "shards": 40_000}
-
 
 def files(folder):
     found = [path for path in folder.rglob("*") if path.is_file()]
     return {str(path.relative_to(folder)): path.read_bytes() for path in found}
-
-
-@pytest.fixture(params=SHARDS.values(), ids=SHARDS.keys())
-def saved(request, tmp_path):
-    """A folder with a checkpoint, what is in it, and the largest shard in bytes."""
-    small_model().save_pretrained(tmp_path, max_shard_bytes=request.param)
-    return tmp_path, files(tmp_path), request.param
 
 
 def start(repository, before, folder, shard):
@@ -70,21 +61,23 @@ def require_the_old_model(folder, before):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of a file")
-def test_a_full_disk_leaves_the_old_checkpoint(repository, saved):
-    folder, before, shard = saved
-    process = start(repository, FULL_DISK, folder, shard)
+def test_a_full_disk_leaves_the_old_checkpoint(repository, tmp_path):
+    small_model().save_pretrained(tmp_path)
+    before = files(tmp_path)
+    process = start(repository, FULL_DISK, tmp_path, shard=10**9)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 1 and "OSError: [Errno 27]" in errors, errors
-    require_the_old_model(folder, before)
+    require_the_old_model(tmp_path, before)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends Ctrl-C to a whole group")
-def test_ctrl_c_leaves_the_old_checkpoint(repository, saved):
-    folder, before, shard = saved
-    process = start(repository, SLOWLY, folder, shard)
+def test_ctrl_c_leaves_the_old_shards(repository, tmp_path):
+    small_model().save_pretrained(tmp_path, max_shard_bytes=20_000)
+    before = files(tmp_path)
+    process = start(repository, SLOWLY, tmp_path, shard=20_000)
     assert process.stdout.readline() == "in the middle\n", process.communicate()[1]
-    assert files(folder) != before  # it is writing, beside the old files
+    assert files(tmp_path) != before  # it is writing, beside the old files
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode != 0 and "KeyboardInterrupt" in errors, errors
-    require_the_old_model(folder, before)
+    require_the_old_model(tmp_path, before)
