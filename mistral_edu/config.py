@@ -199,14 +199,22 @@ key/value head must serve the same number of query heads
         unfinished.replace(folder / CONFIG_FILE)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> "MistralConfig":
-        """Read `config.json` from `folder`; see `save_pretrained` for an example.
+    def from_pretrained(cls, name: str | Path, *, revision: str | None = None) -> "MistralConfig":
+        """Read `config.json` from a folder; see `save_pretrained` for an example.
+
+        Args:
+            name: a folder, or "owner/name" on the hub.
+            revision: on the hub, a branch, tag or commit.
 
         Raises:
             FileNotFoundError: if the folder has no `config.json`.
+            HubError: if it is not here and the hub does not give it.
             ValueError: if the file is not JSON or describes another model.
         """
-        path = Path(folder) / CONFIG_FILE
+        from mistral_edu.weights.named import local_folder
+
+        folder = local_folder(name, revision=revision, parts=["config"])
+        path = folder / CONFIG_FILE
         if not path.is_file():
             raise FileNotFoundError(
                 f"{path} does not exist: give a folder that save_pretrained wrote"

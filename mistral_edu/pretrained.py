@@ -14,31 +14,10 @@ from typing import Any, TypeVar
 
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
 from mistral_edu.config import MistralConfig
 
 Model = TypeVar("Model", bound="PretrainedModel")
-
-
-class Unfilled(TorchFunctionMode):
-    """While active, `nn.init` draws nothing: for a model whose weights are about to be replaced.
-
-    On the meta device a draw would have no effect either, but asking for one loads PyTorch's
-    compiler, which takes longer than loading a small model.
-
-    >>> with Unfilled(), torch.device("meta"):
-    ...     nn.Linear(2, 2).weight.device
-    device(type='meta')
-    """
-
-    def __torch_function__(
-        self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if getattr(function, "__module__", None) == nn.init.__name__:
-            return kwargs["tensor"] if "tensor" in kwargs else args[0]
-        return function(*args, **kwargs)
 
 
 class PretrainedModel(nn.Module):
@@ -89,39 +68,54 @@ class PretrainedModel(nn.Module):
     @classmethod
     def from_pretrained(
         cls: type[Model],
-        folder: str | Path,
+        name: str | Path,
         *,
         dtype: torch.dtype | None = None,
         device: torch.device | str = "cpu",
         attention: str = "auto",
+        revision: str | None = None,
     ) -> Model:
         """Load a model that `save_pretrained` (or Hugging Face) wrote, in evaluation mode.
 
         Args:
-            folder: holds config.json and model.safetensors.
+            name: a folder with config.json and model.safetensors (or shards and their index), or
+                "owner/name" on the hub.
             dtype: cast weights to this; None keeps the file's.
             device: where to put them.
             attention: a backend's name.
+            revision: on the hub, a branch, tag or commit.
 
         Raises:
-            FileNotFoundError, ValueError: see `mistral_edu.weights.load_weights`.
+            FileNotFoundError, HubError: see `weights.named.local_folder`.
+            ValueError: see `open_safetensors` and `load_weights`.
         """
-        from mistral_edu.weights import load_weights
+        from mistral_edu.weights.model_weights import load_weights, require_plausible
+        from mistral_edu.weights.named import local_folder
+        from mistral_edu.weights.shapes_only import shapes_only
+        from mistral_edu.weights.sources import open_safetensors
 
-        config = MistralConfig.from_pretrained(folder)
-        with Unfilled(), torch.device("meta"):
+        folder = local_folder(name, revision=revision, parts=["config", "weights"])
+        source, config = open_safetensors(folder), MistralConfig.from_pretrained(folder)
+        require_plausible(config, source)
+        with shapes_only():
             model = cls(config, attention)  # type: ignore[call-arg]
-        load_weights(model, folder, dtype=dtype, device=device)
+        load_weights(model, source, dtype=dtype, device=device)
         return model.eval()
 
-    def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
-        """Write config.json and model.safetensors, each whole or not at all.
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        *,
+        dtype: torch.dtype | None = None,
+        max_shard_bytes: int = 5 * 10**9,
+    ) -> None:
+        """Write config.json and the weights, together or not at all.
 
         Args:
             folder: made if absent.
             dtype: cast weights to this first; None keeps theirs.
+            max_shard_bytes: more than this is split over several files, with an index.
         """
-        from mistral_edu.weights import save_weights
+        from mistral_edu.weights.model_weights import save_model
 
-        self.config.save_pretrained(folder)
-        save_weights(self, folder, dtype=dtype)
+        save_model(self, folder, dtype=dtype, max_shard_bytes=max_shard_bytes)
