@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 
 from mistral_edu import MistralConfig, MistralForCausalLM
-from tests.fuzz.harness import main
+from tests.fuzz.harness import main, put
 
 FOLDER = Path(tempfile.mkdtemp(prefix="fuzz_config_"))
 FIELDS = {
@@ -42,7 +42,7 @@ SEEDS = [
 
 def check(data: bytes) -> None:
     """A config is refused with a ValueError, or the model is loaded or refused with one."""
-    (FOLDER / "config.json").write_bytes(data)
+    put(FOLDER / "config.json", data)
     try:
         config = MistralConfig.from_pretrained(FOLDER)
         assert MistralConfig.from_dict(config.to_dict()) == config

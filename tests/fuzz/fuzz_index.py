@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from mistral_edu.weights.checkpoint import INDEX_FILE, open_safetensors
 from mistral_edu.weights.errors import WeightsError
-from tests.fuzz.harness import main
+from tests.fuzz.harness import main, put
 
 FOLDER = Path(tempfile.mkdtemp(prefix="fuzz_index_"))
 ONE, TWO = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
@@ -35,7 +35,7 @@ SEEDS = [
 
 def check(data: bytes) -> None:
     """An index is refused, or every tensor is the one in the shards."""
-    (FOLDER / INDEX_FILE).write_bytes(data)
+    put(FOLDER / INDEX_FILE, data)
     try:
         source = open_safetensors(FOLDER)
     except WeightsError:

@@ -61,6 +61,12 @@ def run_mutations(check: Check, seeds: Sequence[bytes], count: int) -> None:
             raise
 
 
+def put(path: Path, data: bytes) -> None:
+    """Make `path` hold `data`, as a new file: some systems wait for the disk when one is reused."""
+    path.unlink(missing_ok=True)
+    path.write_bytes(data)
+
+
 def instrument_package() -> None:
     """Let atheris see which branches of mistral_edu an input takes, in all that is imported."""
     import atheris

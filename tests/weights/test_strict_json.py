@@ -1,6 +1,7 @@
 """JSON from strangers: what has one reading is read, everything else is refused by name."""
 
 import json
+import tracemalloc
 
 import pytest
 
@@ -44,9 +45,12 @@ def test_what_is_plain_is_read_as_python_reads_it():
 def test_a_huge_file_is_refused_and_not_read(tmp_path):
     path = tmp_path / "huge.json"
     with path.open("wb") as file:
-        file.truncate(2**40)  # a terabyte that takes no room on the disk
+        file.truncate(8 * LARGEST)
+    tracemalloc.start()
     with pytest.raises(WeightsError, match=f"huge.json has more than {LARGEST} bytes"):
         read_object(path)
+    assert tracemalloc.get_traced_memory()[1] < 3 * LARGEST
+    tracemalloc.stop()
 
 
 def test_a_file_is_named_in_the_error(tmp_path):
