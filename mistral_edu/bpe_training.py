@@ -19,6 +19,7 @@ from heapq import heapify, heappop, heappush
 
 from mistral_edu.bpe import merge
 from mistral_edu.sentencepiece_model import SPACE, Kind, Piece, SentencePieceModel, byte_piece
+from mistral_edu.text_encoder import refuse_half_characters
 
 LONGEST_PIECE = 16
 
@@ -26,11 +27,17 @@ LONGEST_PIECE = 16
 def count_words(texts: Iterable[str]) -> Counter[str]:
     """Count what stands between spaces, each with a ▁ in front; a line is a text of its own.
 
+    Raises ValueError if `texts` is one text instead of several, or if a text holds half a surrogate
+    pair, which UTF-8 cannot spell.
+
     >>> count_words(["to be", "or not to be"]).most_common(2)
     [('▁to', 2), ('▁be', 2)]
     """
+    if isinstance(texts, str):
+        raise ValueError(f"texts is one text, {texts[:40]!r}, expected several; give [text]")
     words: Counter[str] = Counter()
     for text in texts:
+        refuse_half_characters(text)
         for line in text.splitlines():
             words.update(SPACE + word for word in line.replace(SPACE, " ").split(" "))
     return words
@@ -39,16 +46,22 @@ def count_words(texts: Iterable[str]) -> Counter[str]:
 def choose_characters(words: Mapping[str, int], coverage: float) -> list[str]:
     """Choose the fewest characters that make up a share of the text, the most frequent first.
 
+    The null character is never chosen: SentencePiece reads no file whose pieces hold one.
+
     Arguments:
         words: word → how often it occurs.
-        coverage: the share to reach, above 0 and up to 1. The rest is spelled in bytes.
+        coverage: the share to reach, 0 to 1. The rest is spelled in bytes.
+
+    Raises ValueError if the coverage is outside that range.
 
     >>> choose_characters({"aab": 1, "a": 1}, 0.7)
     ['a']
     """
+    if not 0 <= coverage <= 1:
+        raise ValueError(f"character_coverage is {coverage}, expected a share from 0 to 1")
     counts: Counter[str] = Counter()
     for word, frequency in words.items():
-        for character in word:
+        for character in word.replace("\0", ""):
             counts[character] += frequency
     wanted, reached, chosen = coverage * counts.total(), 0, []
     for character, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):

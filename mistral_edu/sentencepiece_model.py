@@ -9,12 +9,14 @@ Built in lesson 01. Conventions: inside a piece a space is spelled ▁ (U+2581);
 earlier; a setting absent from the file has the value that SentencePiece gives it.
 """
 
+import functools
 import math
+import re
 import struct
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from importlib import resources
 from typing import NamedTuple
 
 from mistral_edu.wire_format import TokenizerFileError, Value, damaged, read_fields, write_field
@@ -23,6 +25,8 @@ PIECE, TRAINER, NORMALIZER, DENORMALIZER = 1, 2, 3, 5
 ALGORITHMS: dict[int | bytes, str] = {1: "unigram", 2: "BPE", 3: "word", 4: "char"}
 BPE = 2
 SPACE = "▁"
+LARGEST_FILE = 8 * 1024**2
+NOT_IN_A_FILE = re.compile("[\0\ud800-\udfff]")
 UNKNOWN_SURFACE = " \u2047 "
 
 
@@ -89,10 +93,14 @@ def byte_piece(byte: int) -> str:
 
 
 def _check_pieces(pieces: Sequence[Piece]) -> None:
-    copies = Counter(piece.text for piece in pieces)
+    first: dict[str, int] = {}
     for index, (text, score, kind) in enumerate(pieces):
-        if not text or copies[text] > 1:
-            raise damaged(f"piece {index} is {text!r}, which is empty or there twice")
+        if not text or NOT_IN_A_FILE.search(text):
+            raise damaged(
+                f"piece {index} is {text!r}, expected text with no null or half character"
+            )
+        if first.setdefault(text, index) != index:
+            raise damaged(f"pieces {first[text]} and {index} are both {text!r}")
         if math.isnan(score):
             raise damaged(f"the score of piece {index}, {text!r}, is not a number")
         if kind is Kind.UNUSED:
@@ -124,6 +132,11 @@ def parse(data: bytes) -> SentencePieceModel:
     >>> parse(serialise(SentencePieceModel((Piece("<unk>", 0.0, Kind.UNKNOWN),), False))).bos
     '<s>'
     """
+    if len(data) > LARGEST_FILE:
+        raise TokenizerFileError(
+            f"it has more than the {LARGEST_FILE} bytes that a tokenizer.model may have; "
+            "give the tokenizer.model, not the weights"
+        )
     if data.startswith(b"version https://git-lfs"):
         raise TokenizerFileError(
             "this is a Git LFS pointer, not the file it points to; run `git lfs pull` beside it"
@@ -142,14 +155,24 @@ def parse(data: bytes) -> SentencePieceModel:
     trainer, normalizer = settings[TRAINER], settings[NORMALIZER]
     return SentencePieceModel(
         pieces=tuple(pieces),
-        byte_fallback=bool(trainer.get(35, False)),
-        add_dummy_prefix=bool(normalizer.get(3, True)),
-        remove_extra_whitespaces=bool(normalizer.get(4, True)),
+        byte_fallback=_flag(trainer.get(35, 0), "byte_fallback"),
+        add_dummy_prefix=_flag(normalizer.get(3, 1), "add_dummy_prefix"),
+        remove_extra_whitespaces=_flag(normalizer.get(4, 1), "remove_extra_whitespaces"),
         unknown_surface=_text(trainer.get(44, UNKNOWN_SURFACE.encode()), "the unknown surface"),
         bos=_text(trainer.get(46, b"<s>"), "the name of the bos piece"),
         eos=_text(trainer.get(47, b"</s>"), "the name of the eos piece"),
         pad=_text(trainer.get(48, b"<pad>"), "the name of the pad piece"),
     )
+
+
+@functools.cache
+def mistral_v1() -> SentencePieceModel:
+    """Read the file of Mistral-7B-v0.1 out of the installed `mistral-common` package.
+
+    >>> len(mistral_v1().pieces)
+    32000
+    """
+    return parse((resources.files("mistral_common") / "data" / "tokenizer.model.v1").read_bytes())
 
 
 def serialise(model: SentencePieceModel) -> bytes:
@@ -178,6 +201,8 @@ def _parse_piece(index: int, data: int | bytes) -> Piece:
     if not isinstance(score, bytes) or len(score) != 4 or kind not in KINDS:
         raise damaged(f"piece {index} has score {score!r} and kind {kind!r}, expected 4 bytes, 1-6")
     text = _text(values.get(1, b""), f"piece {index}")
+    if not text:  # Refused here, before a file of nothing else has filled the memory.
+        raise damaged(f"piece {index} is empty")
     return Piece(text, struct.unpack("<f", score)[0], KINDS[kind])
 
 
@@ -192,6 +217,12 @@ def _text(value: int | bytes, what: str) -> str:
         return _payload(value, what).decode()
     except UnicodeDecodeError as error:
         raise damaged(f"{what} is {value!r}, expected UTF-8 text") from error
+
+
+def _flag(value: int | bytes, what: str) -> bool:
+    if not isinstance(value, int):
+        raise damaged(f"{what} is {value!r}, expected 0 or 1")
+    return bool(value)
 
 
 def _refuse_what_we_do_not_do(settings: dict[int, dict[int, int | bytes]]) -> None:

@@ -64,6 +64,8 @@ def read_fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
     while at < len(data):
         tag, at = read_varint(data, at)
         number, wire_type = tag >> 3, tag & 7
+        if number == 0:
+            raise damaged(f"the field before byte {at} has number 0, expected 1 or more")
         if wire_type == VARINT:
             value, at = read_varint(data, at)
             yield number, value
