@@ -8,7 +8,8 @@ Conventions, chosen to match how the real Mistral vocabulary looks:
 - A piece is known by its text, whichever pair made it, because encoding looks at nothing else.
 - Equal counts go to the alphabetically first text, so the result depends on the text alone.
 - A piece never crosses a word: ▁ (U+2581, a space) only begins one, a digit is always alone, and
-  letters do not mix with other signs.
+  letters do not mix with other signs, and what runs on for longer is cut every 256 characters,
+  because a merge looks through the whole word.
 """
 
 import re
@@ -22,6 +23,7 @@ from mistral_edu.sentencepiece_model import SPACE, Kind, Piece, SentencePieceMod
 from mistral_edu.text_encoder import refuse_half_characters
 
 LONGEST_PIECE = 16
+LONGEST_WORD = 256
 
 
 def count_words(texts: Iterable[str]) -> Counter[str]:
@@ -46,7 +48,8 @@ def count_words(texts: Iterable[str]) -> Counter[str]:
 def choose_characters(words: Mapping[str, int], coverage: float) -> list[str]:
     """Choose the fewest characters that make up a share of the text, the most frequent first.
 
-    The null character is never chosen: SentencePiece reads no file whose pieces hold one.
+    ▁ is always chosen, or a space would be spelled in bytes and read back as ▁. The null character
+    never is: SentencePiece reads no file whose pieces hold one.
 
     Arguments:
         words: word → how often it occurs.
@@ -54,21 +57,20 @@ def choose_characters(words: Mapping[str, int], coverage: float) -> list[str]:
 
     Raises ValueError if the coverage is outside that range.
 
-    >>> choose_characters({"aab": 1, "a": 1}, 0.7)
-    ['a']
+    >>> choose_characters({"▁aab": 1, "▁a": 1}, 0.5)
+    ['a', '▁']
     """
     if not 0 <= coverage <= 1:
         raise ValueError(f"character_coverage is {coverage}, expected a share from 0 to 1")
-    counts: Counter[str] = Counter()
+    counts = Counter({SPACE: 0})
     for word, frequency in words.items():
         for character in word.replace("\0", ""):
             counts[character] += frequency
     wanted, reached, chosen = coverage * counts.total(), 0, []
     for character, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
-        if reached >= wanted:
-            break
-        chosen.append(character)
-        reached += count
+        if reached < wanted or character == SPACE:
+            chosen.append(character)
+            reached += count
     return chosen
 
 
@@ -85,7 +87,8 @@ def word_pattern(characters: Iterable[str]) -> re.Pattern[str]:
     for character in sorted(set(characters) - {SPACE}):
         kinds[_kind(character)].append(re.escape(character))
     letter, digit, sign = (f"[{''.join(each)}]" if each else "(?!)" for each in kinds.values())
-    return re.compile(f"{SPACE}?(?:{letter})+|{SPACE}?(?:{sign})+|{digit}|{SPACE}")
+    run = f"{{1,{LONGEST_WORD}}}"
+    return re.compile(f"{SPACE}?{letter}{run}|{SPACE}?{sign}{run}|{digit}|{SPACE}")
 
 
 def _kind(character: str) -> str:

@@ -15,6 +15,7 @@ Conventions: ids are ints; the real vocabulary has no padding piece, so padding 
 unknown id, never with the end id (which a loss must be able to see), and hidden by the mask.
 """
 
+import functools
 import operator
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -60,6 +61,10 @@ class MistralTokenizer:
         self.bos_id, self.eos_id = controls.get(model.bos), controls.get(model.eos)
         self.pad_id = controls.get(model.pad, self.unk_id)
         self._encoder = TextEncoder(model)
+
+    @functools.cached_property
+    def _encoder_without_prefix(self) -> TextEncoder:
+        return TextEncoder(replace(self.model, add_dummy_prefix=False))
 
     @classmethod
     def from_file(cls, path: str | os.PathLike) -> "MistralTokenizer":
@@ -237,8 +242,7 @@ class MistralTokenizer:
         [1, 733, 16289, 28793, 22557, 733, 28748, 16289, 28793]
         """
         segments = chat.render(messages, rendering, continue_final_message)
-        encoder = self._encoder
-        if not chat.RENDERINGS[rendering].keeps_prefix:
-            encoder = TextEncoder(replace(self.model, add_dummy_prefix=False))
+        keeps_prefix = chat.RENDERINGS[rendering].keeps_prefix
+        encoder = self._encoder if keeps_prefix else self._encoder_without_prefix
         bos, eos = self._present("bos", self.bos_id), self._present("eos", self.eos_id)
         return chat.to_ids(segments, encoder.encode, bos, eos)

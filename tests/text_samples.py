@@ -1,6 +1,7 @@
 """Texts that try a tokenizer: many scripts, code, emoji, controls, spaces, false pieces."""
 
 import argparse
+import functools
 import itertools
 import random
 import sys
@@ -10,6 +11,10 @@ from importlib import resources
 from pathlib import Path
 
 import sentencepiece
+from hypothesis import settings
+from hypothesis import strategies as st
+
+PROPERTY = settings(max_examples=300, deadline=None, derandomize=True)
 
 CORPUS = [
     "A tide pool holds 3.14 litres, doesn't it? Half of it ≈ 1,234,567 grains; none are blue.",
@@ -118,6 +123,11 @@ KINDS: dict[str, Callable[[random.Random, list[str]], str]] = {
 }
 
 
+TEXTS = st.text() | st.lists(
+    st.sampled_from([*FALSE_PIECES, *EMOJI, *CONTROLS, " ", "  ", "a"]) | st.text(max_size=3)
+).map("".join)
+
+
 def generated(rng: random.Random, pieces: list[str], count: int) -> Iterator[tuple[str, str]]:
     """`count` texts, each with the name of its kind; all kinds in turn."""
     for name, make in itertools.islice(itertools.cycle(KINDS.items()), count):
@@ -137,6 +147,7 @@ def agree(ours, oracle, text: str) -> bool:
     return ids == oracle.encode(text) and ours.decode(ids) == oracle.decode(ids)
 
 
+@functools.cache
 def real_oracle() -> sentencepiece.SentencePieceProcessor:
     """SentencePiece itself on the real Mistral-7B-v0.1 file."""
     data = (resources.files("mistral_common") / "data" / "tokenizer.model.v1").read_bytes()
