@@ -12,17 +12,23 @@ earlier; a setting absent from the file has the value that SentencePiece gives i
 import functools
 import math
 import re
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from importlib import resources
 from typing import NamedTuple
 
-from mistral_edu.wire_format import TokenizerFileError, Value, damaged, read_fields, write_field
+from mistral_edu.wire_format import (
+    Read,
+    TokenizerFileError,
+    Value,
+    damaged,
+    read_fields,
+    write_field,
+)
 
 PIECE, TRAINER, NORMALIZER, DENORMALIZER = 1, 2, 3, 5
-ALGORITHMS: dict[int | bytes, str] = {1: "unigram", 2: "BPE", 3: "word", 4: "char"}
+ALGORITHMS = {1: "unigram", 2: "BPE", 3: "word", 4: "char"}
 BPE = 2
 SPACE = "▁"
 LARGEST_FILE = 8 * 1024**2
@@ -142,7 +148,7 @@ def parse(data: bytes) -> SentencePieceModel:
             "this is a Git LFS pointer, not the file it points to; run `git lfs pull` beside it"
         )
     pieces: list[Piece] = []
-    settings: dict[int, dict[int, int | bytes]] = {}
+    settings: dict[int, dict[int, Read]] = {}
     for number, value in read_fields(data):
         if number == PIECE:
             pieces.append(_parse_piece(len(pieces), value))
@@ -155,9 +161,9 @@ def parse(data: bytes) -> SentencePieceModel:
     trainer, normalizer = settings[TRAINER], settings[NORMALIZER]
     return SentencePieceModel(
         pieces=tuple(pieces),
-        byte_fallback=_flag(trainer.get(35, 0), "byte_fallback"),
-        add_dummy_prefix=_flag(normalizer.get(3, 1), "add_dummy_prefix"),
-        remove_extra_whitespaces=_flag(normalizer.get(4, 1), "remove_extra_whitespaces"),
+        byte_fallback=bool(_number(trainer.get(35, 0), "byte_fallback")),
+        add_dummy_prefix=bool(_number(normalizer.get(3, 1), "add_dummy_prefix")),
+        remove_extra_whitespaces=bool(_number(normalizer.get(4, 1), "remove_extra_whitespaces")),
         unknown_surface=_text(trainer.get(44, UNKNOWN_SURFACE.encode()), "the unknown surface"),
         bos=_text(trainer.get(46, b"<s>"), "the name of the bos piece"),
         eos=_text(trainer.get(47, b"</s>"), "the name of the eos piece"),
@@ -195,40 +201,40 @@ def _message(values: Mapping[int, Value]) -> bytes:
     return b"".join(write_field(number, value) for number, value in values.items())
 
 
-def _parse_piece(index: int, data: int | bytes) -> Piece:
+def _parse_piece(index: int, data: Read) -> Piece:
     values = dict(read_fields(_payload(data, f"piece {index}")))
-    score, kind = values.get(2, bytes(4)), values.get(3, 1)
-    if not isinstance(score, bytes) or len(score) != 4 or kind not in KINDS:
-        raise damaged(f"piece {index} has score {score!r} and kind {kind!r}, expected 4 bytes, 1-6")
+    score, kind = values.get(2, 0.0), values.get(3, 1)
+    if not isinstance(score, float) or not isinstance(kind, int) or kind not in KINDS:
+        raise damaged(f"piece {index} has score {score!r} and kind {kind!r}, expected a float, 1-6")
     text = _text(values.get(1, b""), f"piece {index}")
     if not text:  # Refused here, before a file of nothing else has filled the memory.
         raise damaged(f"piece {index} is empty")
-    return Piece(text, struct.unpack("<f", score)[0], KINDS[kind])
+    return Piece(text, score, KINDS[kind])
 
 
-def _payload(value: int | bytes, what: str) -> bytes:
+def _payload(value: Read, what: str) -> bytes:
     if not isinstance(value, bytes):
         raise damaged(f"{what} is the number {value}, expected text or a message")
     return value
 
 
-def _text(value: int | bytes, what: str) -> str:
+def _text(value: Read, what: str) -> str:
     try:
         return _payload(value, what).decode()
     except UnicodeDecodeError as error:
         raise damaged(f"{what} is {value!r}, expected UTF-8 text") from error
 
 
-def _flag(value: int | bytes, what: str) -> bool:
+def _number(value: Read, what: str) -> int:
     if not isinstance(value, int):
-        raise damaged(f"{what} is {value!r}, expected 0 or 1")
-    return bool(value)
+        raise damaged(f"{what} is {value!r}, expected a whole number")
+    return value
 
 
-def _refuse_what_we_do_not_do(settings: dict[int, dict[int, int | bytes]]) -> None:
+def _refuse_what_we_do_not_do(settings: dict[int, dict[int, Read]]) -> None:
     trainer, normalizer = settings[TRAINER], settings[NORMALIZER]
     denormalizer = settings.get(DENORMALIZER, {})
-    algorithm = trainer.get(3, 1)
+    algorithm = _number(trainer.get(3, 1), "the algorithm")
     if algorithm != BPE:
         name = ALGORITHMS.get(algorithm, repr(algorithm))
         wanted = f"its algorithm is {name}, expected BPE"
