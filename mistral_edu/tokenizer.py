@@ -9,7 +9,7 @@ the text means the same as a space, so it reads as one.
 
 Source: SentencePiece (Kudo and Richardson, 2018, arXiv:1808.06226). Built in lesson 01. The parts:
 `bpe.py` merges, `bpe_training.py` learns what to merge, `text_encoder.py` and `token_stream.py` go
-from text to ids and back, `sentencepiece_model.py` is the file.
+from text to ids and back, `sentencepiece_file.py` reads and writes the vocabulary.
 
 Conventions: ids are ints; the real vocabulary has no padding piece, so padding is filled with the
 unknown id, never with the end id (which a loss must be able to see), and hidden by the mask.
@@ -26,9 +26,10 @@ from typing import SupportsIndex
 from jaxtyping import Int
 from torch import Tensor
 
-from mistral_edu import bpe_training, chat, sentencepiece_model
+from mistral_edu import bpe_training, chat, sentencepiece_file
 from mistral_edu.padding import pad_rows
-from mistral_edu.sentencepiece_model import LARGEST_FILE, SPACE, Kind, SentencePieceModel
+from mistral_edu.sentencepiece_file import LARGEST_FILE
+from mistral_edu.sentencepiece_model import SPACE, Kind, SentencePieceModel
 from mistral_edu.text_encoder import TextEncoder
 from mistral_edu.token_stream import TokenStream
 from mistral_edu.wire_format import TokenizerFileError
@@ -77,7 +78,7 @@ class MistralTokenizer:
             raise FileNotFoundError(f"no tokenizer file at {path}; expected a {FILE_NAME}")
         try:
             with path.open("rb") as file:  # A byte too many is enough to know.
-                return cls(sentencepiece_model.parse(file.read(LARGEST_FILE + 1)))
+                return cls(sentencepiece_file.parse(file.read(LARGEST_FILE + 1)))
         except TokenizerFileError as error:
             raise TokenizerFileError(f"{path}: {error}") from error
 
@@ -93,7 +94,7 @@ class MistralTokenizer:
         >>> MistralTokenizer.mistral_v1().vocab_size
         32000
         """
-        return cls(sentencepiece_model.mistral_v1())
+        return cls(sentencepiece_file.mistral_v1())
 
     @classmethod
     def train(
@@ -130,7 +131,7 @@ class MistralTokenizer:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            partial.write_bytes(sentencepiece_model.serialise(self.model))
+            partial.write_bytes(sentencepiece_file.serialise(self.model))
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)

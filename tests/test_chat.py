@@ -16,7 +16,7 @@ from mistral_common.tokens.tokenizers.mistral import MistralTokenizer as Mistral
 
 from mistral_edu import MistralConfig, MistralForCausalLM, MistralTokenizer, chat, cli
 from mistral_edu.chat import ChatError, Control, render, turns
-from mistral_edu.sentencepiece_model import serialise
+from mistral_edu.sentencepiece_file import serialise
 from tests.text_samples import FALSE_PIECES, PROPERTY, real_oracle
 
 KINDS = {"system": SystemMessage, "user": UserMessage, "assistant": AssistantMessage}

@@ -10,7 +10,8 @@ import sentencepiece
 import torch
 from text_samples import CORPUS, agree, random_text
 
-from mistral_edu.sentencepiece_model import Kind, Piece, SentencePieceModel, serialise
+from mistral_edu.sentencepiece_file import serialise
+from mistral_edu.sentencepiece_model import Kind, Piece, SentencePieceModel
 from mistral_edu.tokenizer import LARGEST_FILE, MistralTokenizer
 from mistral_edu.wire_format import TokenizerFileError
 

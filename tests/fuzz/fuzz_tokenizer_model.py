@@ -5,14 +5,13 @@ python -m tests.fuzz.fuzz_tokenizer_model
 
 import sentencepiece
 
+from mistral_edu.sentencepiece_file import parse, serialise
 from mistral_edu.sentencepiece_model import (
     SPACE,
     Kind,
     Piece,
     SentencePieceModel,
     byte_piece,
-    parse,
-    serialise,
 )
 from mistral_edu.tokenizer import MistralTokenizer
 from mistral_edu.wire_format import TokenizerFileError
