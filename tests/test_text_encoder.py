@@ -24,6 +24,7 @@ from tests.text_samples import (
     agree,
     every_character,
     generated,
+    random_ids,
     random_text,
     real_oracle,
 )
@@ -156,7 +157,7 @@ def test_the_course_s_own_vocabulary_agrees_with_sentencepiece():
     assert sweep(ours, oracle, generated(random.Random(6), ours.pieces, 5_000))[1] == []
     rng = random.Random(7)
     for _ in range(1000):
-        ids = rng.choices(range(ours.vocab_size), k=rng.randrange(12))
+        ids = random_ids(rng, ours.vocab_size)
         assert ours.decode(ids) == oracle.decode(ids), ids
 
 

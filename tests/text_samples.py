@@ -141,6 +141,12 @@ def every_character() -> Iterator[str]:
             yield "".join(map(chr, range(start, start + 64)))
 
 
+def random_ids(rng: random.Random, vocab_size: int) -> list[int]:
+    """Up to 12 ids: any, control ids, bytes, bytes that begin or go on with a character."""
+    ranges = [(0, vocab_size), (0, 3), (3, 259), (131, 195), (195, 259)]
+    return [rng.randrange(*rng.choice(ranges)) for _ in range(rng.randrange(12))]
+
+
 def agree(ours, oracle, text: str) -> bool:
     """True if both tokenizers give the same ids and read them back as the same text."""
     ids = ours.encode(text, bos=False)

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from mistral_edu import MistralTokenizer
-from tests.text_samples import agree, every_character, generated, real_oracle
+from tests.text_samples import agree, every_character, generated, random_ids, real_oracle
 
 
 def sweep(ours, oracle, texts: Iterable[tuple[str, str]]) -> tuple[Counter[str], list[str]]:
@@ -36,13 +36,17 @@ def main() -> int:
     started = time.perf_counter()
     agreed, differ = sweep(ours, oracle, generated(rng, ours.pieces, options.strings))
     every, unlike = sweep(ours, oracle, (("every character", text) for text in every_character()))
+    rows = [random_ids(rng, ours.vocab_size) for _ in range(options.strings)]
+    unread = [ids for ids in rows if ours.decode(ids) != oracle.decode(ids)]
     for kind, count in (agreed + every).items():
         print(f"{kind:16} {count:>9,} texts agree")
+    print(f"{'random ids':16} {len(rows) - len(unread):>9,} rows agree")
+    wrong = [*differ, *unlike, *unread]
     seconds = time.perf_counter() - started
-    print(f"{'differences':16} {len(differ + unlike):>9,} in {seconds:.0f} s, seed {options.seed}")
-    for text in (differ + unlike)[:10]:
-        print(f"    {ascii(text)}")
-    return 1 if differ + unlike else 0
+    print(f"{'differences':16} {len(wrong):>9,} in {seconds:.0f} s, seed {options.seed}")
+    for each in wrong[:10]:
+        print(f"    {ascii(each)}")
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":
