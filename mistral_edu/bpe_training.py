@@ -8,7 +8,8 @@ Conventions, chosen to match how the real Mistral vocabulary looks:
 - A piece is known by its text, whichever pair made it, because encoding looks at nothing else.
 - Equal counts go to the alphabetically first text, so the result depends on the text alone.
 - A piece never crosses a word: ▁ (U+2581, a space) only begins one, a digit is always alone, and
-  letters do not mix with other signs.
+  letters do not mix with other signs, and what runs on for longer is cut every 256 characters,
+  because a merge looks through the whole word.
 """
 
 import re
@@ -19,18 +20,26 @@ from heapq import heapify, heappop, heappush
 
 from mistral_edu.bpe import merge
 from mistral_edu.sentencepiece_model import SPACE, Kind, Piece, SentencePieceModel, byte_piece
+from mistral_edu.text_encoder import refuse_half_characters
 
 LONGEST_PIECE = 16
+LONGEST_WORD = 256
 
 
 def count_words(texts: Iterable[str]) -> Counter[str]:
     """Count what stands between spaces, each with a ▁ in front; a line is a text of its own.
 
+    Raises ValueError if `texts` is one text instead of several, or if a text holds half a surrogate
+    pair, which UTF-8 cannot spell.
+
     >>> count_words(["to be", "or not to be"]).most_common(2)
     [('▁to', 2), ('▁be', 2)]
     """
+    if isinstance(texts, str):
+        raise ValueError(f"texts is one text, {texts[:40]!r}, expected several; give [text]")
     words: Counter[str] = Counter()
     for text in texts:
+        refuse_half_characters(text)
         for line in text.splitlines():
             words.update(SPACE + word for word in line.replace(SPACE, " ").split(" "))
     return words
@@ -39,23 +48,29 @@ def count_words(texts: Iterable[str]) -> Counter[str]:
 def choose_characters(words: Mapping[str, int], coverage: float) -> list[str]:
     """Choose the fewest characters that make up a share of the text, the most frequent first.
 
+    ▁ is always chosen, or a space would be spelled in bytes and read back as ▁. The null character
+    never is: SentencePiece reads no file whose pieces hold one.
+
     Arguments:
         words: word → how often it occurs.
-        coverage: the share to reach, above 0 and up to 1. The rest is spelled in bytes.
+        coverage: the share to reach, 0 to 1. The rest is spelled in bytes.
 
-    >>> choose_characters({"aab": 1, "a": 1}, 0.7)
-    ['a']
+    Raises ValueError if the coverage is outside that range.
+
+    >>> choose_characters({"▁aab": 1, "▁a": 1}, 0.5)
+    ['a', '▁']
     """
-    counts: Counter[str] = Counter()
+    if not 0 <= coverage <= 1:
+        raise ValueError(f"character_coverage is {coverage}, expected a share from 0 to 1")
+    counts = Counter({SPACE: 0})
     for word, frequency in words.items():
-        for character in word:
+        for character in word.replace("\0", ""):
             counts[character] += frequency
     wanted, reached, chosen = coverage * counts.total(), 0, []
     for character, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
-        if reached >= wanted:
-            break
-        chosen.append(character)
-        reached += count
+        if reached < wanted or character == SPACE:
+            chosen.append(character)
+            reached += count
     return chosen
 
 
@@ -72,7 +87,8 @@ def word_pattern(characters: Iterable[str]) -> re.Pattern[str]:
     for character in sorted(set(characters) - {SPACE}):
         kinds[_kind(character)].append(re.escape(character))
     letter, digit, sign = (f"[{''.join(each)}]" if each else "(?!)" for each in kinds.values())
-    return re.compile(f"{SPACE}?(?:{letter})+|{SPACE}?(?:{sign})+|{digit}|{SPACE}")
+    run = f"{{1,{LONGEST_WORD}}}"
+    return re.compile(f"{SPACE}?{letter}{run}|{SPACE}?{sign}{run}|{digit}|{SPACE}")
 
 
 def _kind(character: str) -> str:

@@ -2,6 +2,7 @@
 
     mistral-edu doctor
     mistral-edu generate "In the valley" --model tiny
+    mistral-edu chat --model PATH
     mistral-edu lab
 
 Each command is a module of `mistral_edu.commands`. Every mistake of the person typing ends in one
@@ -15,9 +16,9 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from mistral_edu.commands import doctor, generate, lab
+from mistral_edu.commands import chat, doctor, generate, lab
 
-COMMANDS = {"doctor": doctor, "generate": generate, "lab": lab}
+COMMANDS = {"doctor": doctor, "generate": generate, "chat": chat, "lab": lab}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

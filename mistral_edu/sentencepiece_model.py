@@ -1,28 +1,23 @@
-"""The `tokenizer.model` file: scored pieces and a few settings, as SentencePiece stores them.
+"""A SentencePiece vocabulary in memory: scored pieces, and the settings they are used with.
 
-    file = piece (1) …   trainer settings (2)   normalizer settings (3)      numbers: field numbers
+    the id of a piece is its place;  score(xy) > score(ab) → x and y are joined before a and b
 
-A piece is its text (1), its score (2) and its kind (3). The id of a piece is its place in the file.
-
-Source: SentencePiece (Kudo and Richardson, 2018, arXiv:1808.06226), `sentencepiece_model.proto`.
-Built in lesson 01. Conventions: inside a piece a space is spelled ▁ (U+2581); a higher score merges
-earlier; a setting absent from the file has the value that SentencePiece gives it.
+Source: SentencePiece (Kudo and Richardson, 2018, arXiv:1808.06226). Built in lesson 01;
+`sentencepiece_file.py` is how it is stored. Conventions: inside a piece a space is spelled ▁
+(U+2581); a vocabulary that cannot be right does not come into being.
 """
 
 import math
-import struct
-from collections import Counter
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
-from mistral_edu.wire_format import TokenizerFileError, Value, damaged, read_fields, write_field
+from mistral_edu.wire_format import TokenizerFileError, damaged
 
-PIECE, TRAINER, NORMALIZER, DENORMALIZER = 1, 2, 3, 5
-ALGORITHMS: dict[int | bytes, str] = {1: "unigram", 2: "BPE", 3: "word", 4: "char"}
-BPE = 2
 SPACE = "▁"
+NOT_IN_A_FILE = re.compile("[\0\ud800-\udfff]")
 UNKNOWN_SURFACE = " \u2047 "
 
 
@@ -37,9 +32,6 @@ class Kind(IntEnum):
     BYTE = 6
 
 
-KINDS = {int(kind): kind for kind in Kind}
-
-
 class Piece(NamedTuple):
     """One entry of the vocabulary: its text, its score (higher merges earlier) and its kind."""
 
@@ -50,7 +42,7 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True)
 class SentencePieceModel:
-    """What a `tokenizer.model` file says.
+    """The pieces of a vocabulary, and how text is prepared for them.
 
     Arguments:
         pieces: the vocabulary; the id of a piece is its place here.
@@ -60,9 +52,10 @@ class SentencePieceModel:
         unknown_surface: what the unknown piece reads as when decoded.
         bos, eos, pad: the texts of the control pieces that begin, end and fill a sequence.
 
-    >>> model = SentencePieceModel((Piece("<unk>", 0.0, Kind.UNKNOWN), Piece("▁a")), False)
-    >>> parse(serialise(model)) == model
-    True
+    Raises TokenizerFileError, naming the piece, if the pieces do not make a vocabulary.
+
+    >>> SentencePieceModel((Piece("<unk>", 0.0, Kind.UNKNOWN), Piece("▁a")), False).pieces[1].text
+    '▁a'
     """
 
     pieces: tuple[Piece, ...]
@@ -77,6 +70,8 @@ class SentencePieceModel:
     def __post_init__(self) -> None:
         _check_pieces(self.pieces)
         _check_bytes(self.pieces, self.byte_fallback)
+        if self.remove_extra_whitespaces:
+            _check_trimming(self.pieces)
 
 
 def byte_piece(byte: int) -> str:
@@ -89,10 +84,14 @@ def byte_piece(byte: int) -> str:
 
 
 def _check_pieces(pieces: Sequence[Piece]) -> None:
-    copies = Counter(piece.text for piece in pieces)
+    first: dict[str, int] = {}
     for index, (text, score, kind) in enumerate(pieces):
-        if not text or copies[text] > 1:
-            raise damaged(f"piece {index} is {text!r}, which is empty or there twice")
+        if not text or NOT_IN_A_FILE.search(text):
+            raise damaged(
+                f"piece {index} is {text!r}, expected text with no null or half character"
+            )
+        if first.setdefault(text, index) != index:
+            raise damaged(f"pieces {first[text]} and {index} are both {text!r}")
         if math.isnan(score):
             raise damaged(f"the score of piece {index}, {text!r}, is not a number")
         if kind is Kind.UNUSED:
@@ -105,6 +104,16 @@ def _check_pieces(pieces: Sequence[Piece]) -> None:
         raise damaged(f"{len(unknown)} pieces are of the unknown kind {unknown[:3]}, expected one")
 
 
+def _check_trimming(pieces: Sequence[Piece]) -> None:
+    """SentencePiece keeps a run of spaces that is in a user-defined piece; we would shorten it."""
+    for index, (text, _, kind) in enumerate(pieces):
+        if kind is Kind.USER_DEFINED and "  " in text:
+            raise TokenizerFileError(
+                f"piece {index}, {text!r}, keeps a run of spaces that remove_extra_whitespaces "
+                "would shorten, which this tokenizer cannot do; use the sentencepiece package"
+            )
+
+
 def _check_bytes(pieces: Sequence[Piece], byte_fallback: bool) -> None:
     found = {piece.text for piece in pieces if piece.kind is Kind.BYTE}
     expected = {byte_piece(byte) for byte in range(256)} if byte_fallback else set()
@@ -114,99 +123,3 @@ def _check_bytes(pieces: Sequence[Piece], byte_fallback: bool) -> None:
             f"byte_fallback is {byte_fallback}, so {len(expected)} byte pieces are expected, but "
             f"there are {len(found)}; the first that differ: {odd}"
         )
-
-
-def parse(data: bytes) -> SentencePieceModel:
-    """Read the bytes of a `tokenizer.model` file.
-
-    Raises TokenizerFileError, saying why, if they are damaged or ask for another algorithm.
-
-    >>> parse(serialise(SentencePieceModel((Piece("<unk>", 0.0, Kind.UNKNOWN),), False))).bos
-    '<s>'
-    """
-    if data.startswith(b"version https://git-lfs"):
-        raise TokenizerFileError(
-            "this is a Git LFS pointer, not the file it points to; run `git lfs pull` beside it"
-        )
-    pieces: list[Piece] = []
-    settings: dict[int, dict[int, int | bytes]] = {}
-    for number, value in read_fields(data):
-        if number == PIECE:
-            pieces.append(_parse_piece(len(pieces), value))
-        elif number in (TRAINER, NORMALIZER, DENORMALIZER):
-            found = read_fields(_payload(value, f"settings {number}"))
-            settings.setdefault(number, {}).update(found)
-    if TRAINER not in settings or NORMALIZER not in settings:
-        raise damaged("it ends before its trainer and normalizer settings")
-    _refuse_what_we_do_not_do(settings)
-    trainer, normalizer = settings[TRAINER], settings[NORMALIZER]
-    return SentencePieceModel(
-        pieces=tuple(pieces),
-        byte_fallback=bool(trainer.get(35, False)),
-        add_dummy_prefix=bool(normalizer.get(3, True)),
-        remove_extra_whitespaces=bool(normalizer.get(4, True)),
-        unknown_surface=_text(trainer.get(44, UNKNOWN_SURFACE.encode()), "the unknown surface"),
-        bos=_text(trainer.get(46, b"<s>"), "the name of the bos piece"),
-        eos=_text(trainer.get(47, b"</s>"), "the name of the eos piece"),
-        pad=_text(trainer.get(48, b"<pad>"), "the name of the pad piece"),
-    )
-
-
-def serialise(model: SentencePieceModel) -> bytes:
-    """Write a model as the bytes of a `tokenizer.model` file, which SentencePiece loads too.
-
-    >>> serialise(SentencePieceModel((Piece("<unk>", 0.0, Kind.UNKNOWN),), False))[:9]
-    b'\\n\\x0e\\n\\x05<unk>'
-    """
-    trainer: dict[int, Value] = {3: BPE, 4: len(model.pieces), 35: model.byte_fallback}
-    trainer |= {44: model.unknown_surface, 46: model.bos, 47: model.eos, 48: model.pad}
-    normalizer: dict[int, Value] = {1: "identity", 3: model.add_dummy_prefix}
-    normalizer |= {4: model.remove_extra_whitespaces}
-    pieces = (_message({1: text, 2: float(score), 3: kind}) for text, score, kind in model.pieces)
-    return b"".join(write_field(PIECE, piece) for piece in pieces) + _message(
-        {TRAINER: _message(trainer), NORMALIZER: _message(normalizer)}
-    )
-
-
-def _message(values: Mapping[int, Value]) -> bytes:
-    return b"".join(write_field(number, value) for number, value in values.items())
-
-
-def _parse_piece(index: int, data: int | bytes) -> Piece:
-    values = dict(read_fields(_payload(data, f"piece {index}")))
-    score, kind = values.get(2, bytes(4)), values.get(3, 1)
-    if not isinstance(score, bytes) or len(score) != 4 or kind not in KINDS:
-        raise damaged(f"piece {index} has score {score!r} and kind {kind!r}, expected 4 bytes, 1-6")
-    text = _text(values.get(1, b""), f"piece {index}")
-    return Piece(text, struct.unpack("<f", score)[0], KINDS[kind])
-
-
-def _payload(value: int | bytes, what: str) -> bytes:
-    if not isinstance(value, bytes):
-        raise damaged(f"{what} is the number {value}, expected text or a message")
-    return value
-
-
-def _text(value: int | bytes, what: str) -> str:
-    try:
-        return _payload(value, what).decode()
-    except UnicodeDecodeError as error:
-        raise damaged(f"{what} is {value!r}, expected UTF-8 text") from error
-
-
-def _refuse_what_we_do_not_do(settings: dict[int, dict[int, int | bytes]]) -> None:
-    trainer, normalizer = settings[TRAINER], settings[NORMALIZER]
-    denormalizer = settings.get(DENORMALIZER, {})
-    algorithm = trainer.get(3, 1)
-    if algorithm != BPE:
-        name = ALGORITHMS.get(algorithm, repr(algorithm))
-        wanted = f"its algorithm is {name}, expected BPE"
-    elif normalizer.get(2) or denormalizer.get(2):
-        wanted = f"its normalizer {normalizer.get(1, b'')!r} rewrites text, expected b'identity'"
-    elif trainer.get(24) or not normalizer.get(5, True):
-        wanted = "it keeps spaces at the end of pieces or unescaped, expected ▁ in front"
-    else:
-        return
-    raise TokenizerFileError(
-        f"cannot use this tokenizer.model: {wanted}; load it with the sentencepiece package"
-    )

@@ -20,6 +20,20 @@ LONGEST_REMEMBERED = 64
 HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 
 
+def refuse_half_characters(text: str) -> None:
+    """Raise ValueError, naming the place, if the text holds half a surrogate pair.
+
+    Python's str can hold one (json and errors="surrogateescape" make them), UTF-8 cannot.
+
+    >>> refuse_half_characters("👩")
+    """
+    if half := HALF_A_PAIR.search(text):
+        raise ValueError(
+            f"character {half.start()} of the text is {half[0]!r}, half a surrogate pair, "
+            "expected whole characters; read the text as UTF-8 with errors='replace'"
+        )
+
+
 class TextEncoder:
     """Turns text into the ids of one vocabulary, as SentencePiece does.
 
@@ -61,11 +75,7 @@ class TextEncoder:
 
     def prepare(self, text: str) -> str:
         """Spell spaces as ▁ and put one in front, as the settings of the model say."""
-        if half := HALF_A_PAIR.search(text):
-            raise ValueError(
-                f"character {half.start()} of the text is {half[0]!r}, half a surrogate pair, "
-                "expected whole characters; read the text as UTF-8 with errors='replace'"
-            )
+        refuse_half_characters(text)
         trims = self._model.remove_extra_whitespaces
         if trims:
             text = re.sub(" +", " ", text.strip(" "))

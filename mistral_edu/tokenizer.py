@@ -4,11 +4,12 @@
     decode:  ids → pieces, runs of bytes read as UTF-8 → spaces for ▁ → text
 
 A character outside the vocabulary is spelled as its UTF-8 bytes, so every text has ids, nothing is
-ever unknown, and decoding gives the text back.
+ever unknown, and decoding gives the text back. One sign cannot come back: a literal ▁ (U+2581) in
+the text means the same as a space, so it reads as one.
 
 Source: SentencePiece (Kudo and Richardson, 2018, arXiv:1808.06226). Built in lesson 01. The parts:
 `bpe.py` merges, `bpe_training.py` learns what to merge, `text_encoder.py` and `token_stream.py` go
-from text to ids and back, `sentencepiece_model.py` is the file.
+from text to ids and back, `sentencepiece_file.py` reads and writes the vocabulary.
 
 Conventions: ids are ints; the real vocabulary has no padding piece, so padding is filled with the
 unknown id, never with the end id (which a loss must be able to see), and hidden by the mask.
@@ -17,23 +18,23 @@ unknown id, never with the end id (which a loss must be able to see), and hidden
 import functools
 import operator
 import os
-from collections.abc import Iterable, Sequence
-from importlib import resources
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import SupportsIndex
 
-import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from mistral_edu import bpe_training
-from mistral_edu.sentencepiece_model import Kind, SentencePieceModel, parse, serialise
+from mistral_edu import bpe_training, chat, sentencepiece_file
+from mistral_edu.padding import pad_rows
+from mistral_edu.sentencepiece_file import LARGEST_FILE
+from mistral_edu.sentencepiece_model import SPACE, Kind, SentencePieceModel
 from mistral_edu.text_encoder import TextEncoder
 from mistral_edu.token_stream import TokenStream
 from mistral_edu.wire_format import TokenizerFileError
 
 FILE_NAME = "tokenizer.model"
-LARGEST_FILE = 64 * 1024**2
 
 
 class MistralTokenizer:
@@ -62,6 +63,10 @@ class MistralTokenizer:
         self.pad_id = controls.get(model.pad, self.unk_id)
         self._encoder = TextEncoder(model)
 
+    @functools.cached_property
+    def _encoder_without_prefix(self) -> TextEncoder:
+        return TextEncoder(replace(self.model, add_dummy_prefix=False))
+
     @classmethod
     def from_file(cls, path: str | os.PathLike) -> "MistralTokenizer":
         """Read a SentencePiece `tokenizer.model` file.
@@ -71,14 +76,9 @@ class MistralTokenizer:
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"no tokenizer file at {path}; expected a {FILE_NAME}")
-        size = path.stat().st_size
-        if size > LARGEST_FILE:
-            raise TokenizerFileError(
-                f"{path} has {size} bytes, expected at most {LARGEST_FILE}; "
-                f"give the {FILE_NAME}, not the weights"
-            )
         try:
-            return cls(parse(path.read_bytes()))
+            with path.open("rb") as file:  # A byte too many is enough to know.
+                return cls(sentencepiece_file.parse(file.read(LARGEST_FILE + 1)))
         except TokenizerFileError as error:
             raise TokenizerFileError(f"{path}: {error}") from error
 
@@ -107,7 +107,7 @@ class MistralTokenizer:
         >>> MistralTokenizer.mistral_v1().vocab_size
         32000
         """
-        return cls(_mistral_v1_model())
+        return cls(sentencepiece_file.mistral_v1())
 
     @classmethod
     def train(
@@ -144,7 +144,7 @@ class MistralTokenizer:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            partial.write_bytes(serialise(self.model))
+            partial.write_bytes(sentencepiece_file.serialise(self.model))
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
@@ -184,6 +184,18 @@ class MistralTokenizer:
             raise ValueError(f"this vocabulary has no {name} piece; encode with {name}=False")
         return index
 
+    def ends_in_space(self, ids: Sequence[int]) -> bool:
+        """Say whether ids end in a space of their own, as those of "It is " do and of "It is" not.
+
+        A prompt that does is continued worse: the space usually belongs to the piece that follows,
+        and the model has seen few texts where it stood alone before a word (trap 32).
+
+        >>> tokenizer = MistralTokenizer.mistral_v1()
+        >>> [tokenizer.ends_in_space(tokenizer.encode(text)) for text in ("It is ", "It is")]
+        [True, False]
+        """
+        return len(ids) > 0 and set(self.pieces[ids[-1]]) == {SPACE}
+
     def decode(self, ids: Iterable[SupportsIndex]) -> str:
         """Turn ids into text; control ids are silent, bytes that are not UTF-8 read as U+FFFD each.
 
@@ -210,34 +222,41 @@ class MistralTokenizer:
     def pad(
         self, batch: Sequence[Sequence[int]], side: str = "left"
     ) -> tuple[Int[Tensor, "B T"], Int[Tensor, "B T"]]:
-        """Put rows of ids of different lengths into one tensor.
-
-        Arguments:
-            batch: at least one row of ids.
-            side: "left" to generate from (every row ends together) or "right".
-
-        Returns the ids, filled with `pad_id`, and the attention mask: 1 for an id, 0 for filling.
-
-        Raises ValueError if the batch is empty or the side is neither.
+        """Put rows of ids into one tensor, filled with `pad_id`, and its mask, as `pad_rows` does.
 
         >>> ids, mask = MistralTokenizer.mistral_v1().pad([[1, 5, 6], [1]])
         >>> ids.tolist(), mask.tolist()
         ([[1, 5, 6], [0, 0, 1]], [[1, 1, 1], [0, 0, 1]])
         """
-        if side not in ("left", "right"):
-            raise ValueError(f"side is {side!r}, expected 'left' or 'right'")
-        if not batch:
-            raise ValueError("the batch is empty, expected at least one row of ids")
-        width = max(len(row) for row in batch)
-        ids = torch.full((len(batch), width), self.pad_id, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for place, row in enumerate(batch):
-            start = width - len(row) if side == "left" else 0
-            ids[place, start : start + len(row)] = torch.tensor(row, dtype=torch.long)
-            mask[place, start : start + len(row)] = 1
-        return ids, mask
+        return pad_rows(batch, self.pad_id, side)
 
+    def encode_batch(
+        self, texts: Sequence[str], side: str = "left", bos: bool = True, eos: bool = False
+    ) -> tuple[Int[Tensor, "B T"], Int[Tensor, "B T"]]:
+        """Encode every text and pad the rows; the arguments are those of `encode` and `pad`.
 
-@functools.cache
-def _mistral_v1_model() -> SentencePieceModel:
-    return parse((resources.files("mistral_common") / "data" / "tokenizer.model.v1").read_bytes())
+        >>> ids, mask = MistralTokenizer.mistral_v1().encode_batch(["Hello world", "Hello"])
+        >>> ids.tolist(), mask.tolist()
+        ([[1, 22557, 1526], [0, 1, 22557]], [[1, 1, 1], [0, 1, 1]])
+        """
+        if isinstance(texts, str):
+            raise ValueError(f"texts is one text, {texts[:40]!r}, expected a list; give [text]")
+        return self.pad([self.encode(text, bos=bos, eos=eos) for text in texts], side=side)
+
+    def apply_chat_template(
+        self,
+        messages: Sequence[Mapping[str, str]],
+        rendering: str = "mistral-common",
+        continue_final_message: bool = False,
+    ) -> list[int]:
+        """Turn a conversation into ids; the arguments, and what is refused, are those of `render`.
+
+        >>> hello = [{"role": "user", "content": "Hello"}]
+        >>> MistralTokenizer.mistral_v1().apply_chat_template(hello)
+        [1, 733, 16289, 28793, 22557, 733, 28748, 16289, 28793]
+        """
+        segments = chat.render(messages, rendering, continue_final_message)
+        keeps_prefix = chat.RENDERINGS[rendering].keeps_prefix
+        encoder = self._encoder if keeps_prefix else self._encoder_without_prefix
+        bos, eos = self._present("bos", self.bos_id), self._present("eos", self.eos_id)
+        return chat.to_ids(segments, encoder.encode, bos, eos)

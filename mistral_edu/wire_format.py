@@ -1,24 +1,27 @@
 """The Protocol Buffers wire format: how a `tokenizer.model` file spells numbers and text.
 
     field  = varint(number << 3 | wire_type) + payload
-    payload: wire type 0: varint · 1: 8 bytes · 2: varint length, then so many bytes · 5: 4 bytes
+    payload: wire type 0: varint · 1, 5: float of 8, 4 bytes · 2: varint length, then so many bytes
     varint = seven bits per byte, lowest first; the top bit says "more follows"
 
 A message is fields one after the other, and a field may hold a message. That is the whole format,
 so it needs no library. A file is data from a stranger: what does not fit is refused by name.
 
 Source: the Protocol Buffers encoding guide. Built in lesson 01. Conventions: the order of fields is
-kept; a varint is an int ≥ 0; every other payload is bytes, for the caller to read as it knows best.
+kept; a varint is an int ≥ 0; 4 or 8 bytes are a float, the only such field here; what has a length
+is bytes, for the caller to read as it knows best.
 """
 
 import struct
 from collections.abc import Iterator
 
 VARINT, EIGHT_BYTES, LENGTH_PREFIXED, FOUR_BYTES = 0, 1, 2, 5
-FIXED_LENGTHS = {EIGHT_BYTES: 8, FOUR_BYTES: 4}
+FLOATS = {EIGHT_BYTES: struct.Struct("<d"), FOUR_BYTES: struct.Struct("<f")}
 LONGEST_VARINT = 10
+HIGHEST_FIELD = (1 << 29) - 1
 
-Value = bool | int | float | str | bytes
+Read = int | float | bytes
+Value = bool | Read | str
 
 
 class TokenizerFileError(ValueError):
@@ -39,7 +42,7 @@ def damaged(what: str) -> TokenizerFileError:
 def read_varint(data: bytes, start: int) -> tuple[int, int]:
     """Read the varint of `data` at `start`; return its value and where the next thing begins.
 
-    Raises TokenizerFileError if the data ends inside it or it is longer than 10 bytes.
+    Raises TokenizerFileError if the data ends inside it or it has more than 64 bits.
 
     >>> read_varint(bytes([0b1010_1100, 0b0000_0010]), 0)
     (300, 2)
@@ -47,13 +50,13 @@ def read_varint(data: bytes, start: int) -> tuple[int, int]:
     value = 0
     for place, byte in enumerate(data[start : start + LONGEST_VARINT]):
         value |= (byte & 0x7F) << (7 * place)
-        if byte < 0x80:
+        if byte < 0x80 and value < 1 << 64:
             return value, start + place + 1
-    raise damaged(f"the number at byte {start} has no end")
+    raise damaged(f"the number at byte {start} has no end or more than 64 bits")
 
 
-def read_fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Walk over the fields of one message as (number, value): varints as int, the rest as bytes.
+def read_fields(data: bytes) -> Iterator[tuple[int, Read]]:
+    """Walk over the fields of one message as (number, value); the wire type decides which type.
 
     Raises TokenizerFileError at the first field that does not fit into `data`.
 
@@ -64,20 +67,23 @@ def read_fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
     while at < len(data):
         tag, at = read_varint(data, at)
         number, wire_type = tag >> 3, tag & 7
+        if not 0 < number <= HIGHEST_FIELD:
+            raise damaged(f"the field before byte {at} has number {number}, expected 1 to 2²⁹ − 1")
         if wire_type == VARINT:
             value, at = read_varint(data, at)
             yield number, value
             continue
         if wire_type == LENGTH_PREFIXED:
             length, at = read_varint(data, at)
-        elif wire_type in FIXED_LENGTHS:
-            length = FIXED_LENGTHS[wire_type]
+        elif wire_type in FLOATS:
+            length = FLOATS[wire_type].size
         else:
             raise damaged(f"wire type {wire_type} before byte {at} is none of 0, 1, 2, 5")
         if at + length > len(data):
             raise damaged(f"byte {at} promises {length} bytes but {len(data) - at} are left")
-        yield number, data[at : at + length]
+        payload = data[at : at + length]
         at += length
+        yield number, FLOATS[wire_type].unpack(payload)[0] if wire_type in FLOATS else payload
 
 
 def write_varint(value: int) -> bytes:
@@ -100,7 +106,7 @@ def write_field(number: int, value: Value) -> bytes:
     ('150000803f', '0a026869')
     """
     if isinstance(value, float):
-        return write_varint(number << 3 | FOUR_BYTES) + struct.pack("<f", value)
+        return write_varint(number << 3 | FOUR_BYTES) + FLOATS[FOUR_BYTES].pack(value)
     if isinstance(value, int):
         return write_varint(number << 3 | VARINT) + write_varint(value)
     payload = value.encode() if isinstance(value, str) else value

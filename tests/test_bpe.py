@@ -126,7 +126,13 @@ def test_characters_without_a_piece_of_their_own_cut_the_word():
 
 
 @pytest.mark.parametrize(
-    ("coverage", "chosen"), [(0.5, ["b"]), (0.8, ["b", "a"]), (1.0, list("bac"))]
+    ("coverage", "chosen"),
+    [(0.0, ["▁"]), (0.5, ["b", "▁"]), (0.7, ["b", "a", "▁"]), (1.0, list("ba▁c"))],
 )
 def test_the_most_frequent_characters_are_chosen_until_the_share_is_reached(coverage, chosen):
-    assert choose_characters({"bba": 2, "bac": 1, "b": 1}, coverage) == chosen
+    assert choose_characters({"▁bba": 1, "bba": 1, "▁bac": 1, "b": 1}, coverage) == chosen
+
+
+def test_a_word_without_end_is_learned_from_in_parts():
+    parts = cut_words({"▁" + "a" * 600: 2, "=" * 300: 1}, "▁a=")
+    assert parts == {"▁" + "a" * 256: 2, "a" * 256: 2, "a" * 88: 2, "=" * 256: 1, "=" * 44: 1}

@@ -3,16 +3,21 @@
 import argparse
 import pickle
 import random
+import re
 from pathlib import Path
 
 import pytest
 import sentencepiece
 import torch
-from text_samples import CORPUS, agree, random_text
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from mistral_edu.sentencepiece_model import Kind, Piece, SentencePieceModel, serialise
+from mistral_edu import cli
+from mistral_edu.sentencepiece_file import serialise
+from mistral_edu.sentencepiece_model import Kind, Piece, SentencePieceModel
 from mistral_edu.tokenizer import LARGEST_FILE, MistralTokenizer
 from mistral_edu.wire_format import TokenizerFileError
+from tests.text_samples import CORPUS, PROPERTY, TEXTS, agree, random_text
 
 ENGLISH = Path(argparse.__file__).read_text(encoding="utf-8")
 UNKNOWN = Piece("<unk>", 0.0, Kind.UNKNOWN)
@@ -59,6 +64,62 @@ def test_training_on_the_same_lines_in_another_order_gives_the_same_file():
     assert serialise(first.model) == serialise(second.model)
 
 
+def size_named(texts, size):
+    """The size that the refusal of `size` says these texts can give."""
+    with pytest.raises(ValueError, match="expected at (most|least)") as refusal:
+        MistralTokenizer.train(texts, size, character_coverage=1.0)
+    return int(re.search(r"expected at (?:most|least) (\d+)", str(refusal.value))[1])
+
+
+def vocabulary_of(texts, extra):
+    """Train with `extra` merged pieces, or with as many as the texts have pairs for."""
+    size = min(size_named(texts, 0) + extra, size_named(texts, 1_000_000))
+    return MistralTokenizer.train(texts, size, character_coverage=1.0)
+
+
+LEARNABLE = st.lists(st.text("ab é▁<s>0\0\n👩", max_size=12) | st.text(max_size=6), max_size=6)
+
+
+@settings(PROPERTY, max_examples=60)
+@given(texts=LEARNABLE, extra=st.integers(0, 12), order=st.randoms(use_true_random=False))
+def test_equal_texts_in_any_order_give_equal_files_that_sentencepiece_reads(texts, extra, order):
+    first = vocabulary_of(texts, extra)
+    data = serialise(first.model)
+    assert serialise(vocabulary_of(order.sample(texts, len(texts)), extra).model) == data
+    oracle = sentencepiece.SentencePieceProcessor(model_proto=data)
+    assert [oracle.id_to_piece(index) for index in range(oracle.vocab_size())] == first.pieces
+    for text in [*texts, "".join(texts), *CORPUS[-9:]]:
+        assert agree(first, oracle, text), text
+        assert first.decode(first.encode(text)) == text.replace("▁", " ")
+
+
+def test_a_null_character_is_learned_as_a_byte_because_no_file_can_hold_its_piece():
+    tokenizer = MistralTokenizer.train(["a\0b a\0b"], 262)
+    assert tokenizer.pieces[259:] == ["a", "b", "▁"] or tokenizer.pieces[259:] == ["▁", "a", "b"]
+    oracle = sentencepiece.SentencePieceProcessor(model_proto=serialise(tokenizer.model))
+    assert agree(tokenizer, oracle, "a\0b")
+
+
+def test_the_space_sign_is_learned_however_rare_so_that_spaces_come_back():
+    tokenizer = MistralTokenizer.train(["a" * 10_000 + " b"], 261, character_coverage=0.9)
+    assert tokenizer.pieces[259:] == ["a", "▁"]
+    assert tokenizer.decode(tokenizer.encode("b a")) == "b a"
+
+
+@pytest.mark.parametrize(
+    ("texts", "coverage", "why"),
+    [
+        ("one text", 1.0, "texts is one text, 'one text', expected several"),
+        (["ok", "half \ud800"], 1.0, "character 5 of the text.*surrogate"),
+        (["a"], 1.5, "character_coverage is 1.5, expected a share from 0 to 1"),
+        (["a"], float("nan"), "character_coverage is nan"),
+    ],
+)
+def test_what_cannot_be_learned_from_is_refused(texts, coverage, why):
+    with pytest.raises(ValueError, match=why):
+        MistralTokenizer.train(texts, 300, character_coverage=coverage)
+
+
 @pytest.mark.parametrize(("size", "words"), [(261, "at least 265"), (9999, "at most 27[0-9]")])
 def test_a_size_that_the_texts_cannot_give_names_one_that_they_can(size, words):
     with pytest.raises(ValueError, match=f"vocab_size is {size}, expected {words}"):
@@ -81,6 +142,33 @@ def test_padding_goes_to_the_asked_side_and_is_masked():
     assert ids.dtype is mask.dtype is torch.int64
 
 
+def test_rows_without_an_id_make_a_batch_without_a_column():
+    ids, mask = MistralTokenizer.mistral_v1().pad([[], []])
+    assert ids.shape == mask.shape == (2, 0)
+
+
+@PROPERTY
+@given(
+    texts=st.lists(TEXTS, min_size=1, max_size=4),
+    side=st.sampled_from(["left", "right"]),
+    bos=st.booleans(),
+    eos=st.booleans(),
+)
+def test_a_batch_is_its_texts_one_by_one_on_the_asked_side(texts, side, bos, eos, trained):
+    rows = [trained.encode(text, bos=bos, eos=eos) for text in texts]
+    ids, mask = trained.encode_batch(texts, side=side, bos=bos, eos=eos)
+    assert [row[real.bool()].tolist() for row, real in zip(ids, mask, strict=True)] == rows
+    assert (ids[mask == 0] == trained.pad_id).all()
+    ordered = mask if side == "left" else mask.flip(1)
+    assert (ordered.diff(dim=1) >= 0).all(), "the filling is on one side"
+    assert ids.shape[1] == max(map(len, rows))
+
+
+def test_one_text_is_no_batch(trained):
+    with pytest.raises(ValueError, match="texts is one text, 'otter', expected a list"):
+        trained.encode_batch("otter")
+
+
 NO_BATCHES = [([[1]], "top", "'top'"), ([], "left", "batch is empty")]
 
 
@@ -93,6 +181,30 @@ def test_padding_that_makes_no_sense_is_refused(trained, batch, side, why):
 def test_the_padding_piece_of_a_vocabulary_is_used_when_there_is_one():
     pieces = (UNKNOWN, Piece("<pad>", 0.0, Kind.CONTROL))
     assert MistralTokenizer(SentencePieceModel(pieces, byte_fallback=False)).pad_id == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "last", "ends"),
+    [
+        ("My favourite condiment is ", 28705, True),
+        ("My favourite condiment is", 349, False),
+        ("Hello  ", 259, True),
+        ("Hello ▁", 259, True),
+        ("Hello\n", 13, False),
+        ("", 1, False),
+    ],
+)
+def test_a_prompt_that_ends_in_a_space_of_its_own_is_recognised(text, last, ends):
+    real = MistralTokenizer.mistral_v1()
+    ids = real.encode(text)
+    assert (ids[-1], real.ends_in_space(ids)) == (last, ends)
+    assert not real.ends_in_space([])
+
+
+def test_the_generate_command_warns_of_a_last_space_and_only_of_that(capsys):
+    for prompt, warnings in (("In the ", 1), ("In the", 0)):
+        assert cli.main(["generate", prompt, "--max-new-tokens", "1"]) == 0
+        assert capsys.readouterr().err.count("without its last space") == warnings
 
 
 def test_a_vocabulary_without_control_pieces_says_so_only_when_asked_for_one():

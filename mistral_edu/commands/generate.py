@@ -41,6 +41,8 @@ def run(options: argparse.Namespace) -> int:
 
     model, tokenizer = load(options.model)
     prompt = tokenizer.encode(options.prompt)
+    if tokenizer.ends_in_space(prompt):
+        print("mistral-edu: without its last space this prompt continues better", file=sys.stderr)
     drawing = {"temperature": options.temperature, "top_p": options.top_p, "seed": options.seed}
     tokens = model.stream(
         torch.tensor([prompt], device=model.device),

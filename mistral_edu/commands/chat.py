@@ -1,0 +1,84 @@
+"""`mistral-edu chat`: talk with an instruct model, one line a turn.
+
+Lesson: 12_generation_and_chat.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from mistral_edu.commands import arguments
+
+if TYPE_CHECKING:
+    from mistral_edu.heads import MistralForCausalLM
+    from mistral_edu.tokenizer import MistralTokenizer
+
+HELP = "talk with an instruct model, one line a turn; an empty line or Ctrl-D ends it"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The model, what it is told first, and how to draw."""
+    parser.add_argument("--model", default="tiny-instruct", help="a name or folder (%(default)s)")
+    parser.add_argument("--system", help="what the model is told before the first question")
+    parser.add_argument(
+        "--max-new-tokens", type=arguments.count, default=200, metavar="N", help="(%(default)s)"
+    )
+    parser.add_argument(
+        "--temperature",
+        type=arguments.temperature,
+        default=0.0,
+        help="0 always takes the likeliest (%(default)s)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same text (%(default)s)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Read a question, write the answer, until an empty line."""
+    from mistral_edu import load
+
+    model, tokenizer = load(options.model)
+    if hasattr(sys.stdout, "reconfigure"):  # A terminal that lacks a letter shows "?" for it.
+        sys.stdout.reconfigure(errors="replace")
+    messages = [{"role": "system", "content": options.system}] if options.system else []
+    while question := _ask():
+        messages.append({"role": "user", "content": question})
+        said = ""
+        for text in answer(model, tokenizer, messages, options):
+            print(text, end="", flush=True)
+            said += text
+        print()
+        if said:
+            messages.append({"role": "assistant", "content": said})
+        else:  # The model ended at once. An empty answer has no rendering, so forget the question.
+            messages.pop()
+    return 0
+
+
+def _ask() -> str:
+    try:
+        return input("> " if sys.stdin.isatty() else "")
+    except EOFError:
+        return ""
+
+
+def answer(
+    model: "MistralForCausalLM",
+    tokenizer: "MistralTokenizer",
+    messages: list[dict[str, str]],
+    options: argparse.Namespace,
+) -> Iterator[str]:
+    """Yield the model's answer to the last message, piece by piece, as it is made."""
+    import torch
+
+    drawing = {"temperature": options.temperature, "seed": options.seed + len(messages)}
+    tokens = model.stream(
+        torch.tensor([tokenizer.apply_chat_template(messages)], device=model.device),
+        max_new_tokens=options.max_new_tokens,
+        do_sample=options.temperature > 0,
+        **(drawing if options.temperature > 0 else {}),
+    )
+    decoder = tokenizer.decoder()
+    for token in tokens:
+        yield decoder.add(int(token[0]))
+    yield decoder.finish()
