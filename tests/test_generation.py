@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mistral_edu import GenerationConfig
-from mistral_edu.generation import _checked_mask
+from mistral_edu.generation_request import checked_mask as _checked_mask
 from mistral_edu.streamers import TextStreamer
 from tests.models import left_padded, random_ids, small_model
 

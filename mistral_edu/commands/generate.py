@@ -30,6 +30,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0.95,
         help="draw from this much probability (%(default)s)",
     )
+    parser.add_argument("--top-k", type=arguments.count, help="draw from the K likeliest")
+    parser.add_argument(
+        "--min-p",
+        type=arguments.probability,
+        help="draw from tokens at least this many times as likely as the likeliest",
+    )
+    parser.add_argument(
+        "--repetition-penalty", type=float, default=1.0, help="above 1: repeat less (%(default)s)"
+    )
+    parser.add_argument(
+        "--stop",
+        action="append",
+        default=[],
+        dest="stop_strings",
+        metavar="TEXT",
+        help="end once this is written; may be given again",
+    )
     parser.add_argument("--seed", type=int, default=0, help="same seed, same text (%(default)s)")
 
 
@@ -41,12 +58,14 @@ def run(options: argparse.Namespace) -> int:
 
     model, tokenizer = load(options.model)
     prompt = tokenizer.encode(options.prompt)
-    drawing = {"temperature": options.temperature, "top_p": options.top_p, "seed": options.seed}
+    names = ["max_new_tokens", "repetition_penalty", "stop_strings"]
+    if options.temperature > 0:
+        names += ["temperature", "top_k", "top_p", "min_p", "seed"]
     tokens = model.stream(
         torch.tensor([prompt], device=model.device),
-        max_new_tokens=options.max_new_tokens,
+        tokenizer=tokenizer,
         do_sample=options.temperature > 0,
-        **(drawing if options.temperature > 0 else {}),
+        **{name: getattr(options, name) for name in names},
     )
     if hasattr(sys.stdout, "reconfigure"):  # A terminal that lacks a letter shows "?" for it.
         sys.stdout.reconfigure(errors="replace")
@@ -54,6 +73,6 @@ def run(options: argparse.Namespace) -> int:
     decoder = tokenizer.decoder()
     print("".join(decoder.add(token) for token in prompt), end="", flush=True)
     for token in tokens:
-        print(decoder.add(int(token[0])), end="", flush=True)
+        print(decoder.add(int(token)), end="", flush=True)
     print(decoder.finish())
     return 0
