@@ -10,7 +10,6 @@ Conventions
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 ONLY_WHEN_SAMPLING: dict[str, object] = {
     "temperature": 1.0,
@@ -68,7 +67,7 @@ do_sample=False
     repetition_penalty: float = 1.0
     num_beams: int = 1
     length_penalty: float = 1.0
-    early_stopping: bool | Literal["never"] = False
+    early_stopping: bool | str = False
     num_return_sequences: int = 1
     eos_token_id: int | Sequence[int] | None = None
     stop_strings: str | Sequence[str] = ()
@@ -76,6 +75,17 @@ do_sample=False
     pad_token_id: int | None = None
     seed: int | Sequence[int] | None = None
     prefill_chunk_size: int | None = None
+
+    @property
+    def strings(self) -> tuple[str, ...]:
+        """The stop strings as a tuple, also where only one was given.
+
+        >>> GenerationConfig(stop_strings="the end").strings
+        ('the end',)
+        """
+        if isinstance(self.stop_strings, str):
+            return (self.stop_strings,)
+        return tuple(self.stop_strings)
 
     def __post_init__(self) -> None:
         self._require_counts()
@@ -120,10 +130,11 @@ do_sample=False
             )
 
     def _require_stops(self) -> None:
-        for name in ("stop_strings", "stop_sequences"):
-            value = getattr(self, name)
-            if not isinstance(value, str) and not all(len(stop) > 0 for stop in value):
-                raise ValueError(f"{name}={value!r} holds an empty one, which would always match")
+        if "" in self.strings or not all(map(len, self.stop_sequences)):
+            raise ValueError(
+                f"stop_strings={self.stop_strings!r} and stop_sequences={self.stop_sequences!r} "
+                "must not hold an empty one, which would match everything"
+            )
 
     def _refuse_what_has_no_effect(self) -> None:
         if self.do_sample and self.num_beams > 1:

@@ -47,7 +47,7 @@ class GenerationRequest:
     @property
     def has_stops(self) -> bool:
         """Whether anything but an eos id ends a row."""
-        return bool(self.config.stop_strings or self.config.stop_sequences)
+        return bool(self.config.strings or self.config.stop_sequences)
 
     def new_cache(self, model: "MistralForCausalLM") -> RollingCache:
         """An empty cache for the prompt and everything that may follow it."""
@@ -97,9 +97,9 @@ def prepare(
     _require_inside("eos_token_id", ends, size)
     _require_inside("pad_token_id", [pad], size)
     _require_inside("stop_sequences", [i for stop in config.stop_sequences for i in stop], size)
-    if config.stop_strings and tokenizer is None:
+    if config.strings and tokenizer is None:
         raise ValueError(
-            f"stop_strings={config.stop_strings!r} are looked for in text, and ids become text "
+            f"stop_strings={config.strings!r} are looked for in text, and ids become text "
             "only with a tokenizer: give tokenizer=, or stop_sequences= of ids"
         )
     ids, mask = input_ids.to(model.device), mask.to(model.device)

@@ -53,10 +53,11 @@ def keep_top_p(logits: Float[Tensor, "B V"], p: float) -> Float[Tensor, "B V"]:
     """
     if p == 1:  # Rounded sums may reach 1 before the last token.
         return logits
-    probabilities, order = logits.softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
+    # By score, not probability: rounding can make the best token's equal to the next one's.
+    ranked, order = logits.sort(dim=-1, descending=True, stable=True)
+    probabilities = ranked.softmax(dim=-1)
     already = probabilities.cumsum(dim=-1) - probabilities  # what the better tokens add up to
     unwanted = already >= p
-    unwanted[:, 0] = False
     return logits.masked_fill(unwanted.scatter(-1, order, unwanted), NEVER)
 
 

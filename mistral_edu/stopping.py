@@ -13,13 +13,13 @@ Conventions
 
 from collections import deque
 from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from mistral_edu.generation_request import GenerationRequest
-from mistral_edu.token_stream import TokenStream
 
 # How a row ended, as the codes that the loops keep: FINISH_REASONS[code].
 FINISH_REASONS = ("length", "eos", "stop")
@@ -28,6 +28,13 @@ RUNNING, EOS, STOP = 0, 1, 2  # a row still running when the tokens run out ende
 # The prompt's last ids decide whether the first new piece keeps its leading space, and may hold
 # the first bytes of a character; more of it the decoder need not know.
 PROMPT_TAIL = 16
+
+
+@runtime_checkable
+class Decoder(Protocol):
+    """Turns ids into text one at a time, as `MistralTokenizer.decoder()` does."""
+
+    def add(self, index: int) -> str: ...
 
 
 class StopWatch:
@@ -47,7 +54,7 @@ class StopWatch:
         self,
         sequences: Sequence[Sequence[int]] = (),
         strings: Sequence[str] = (),
-        decoder: TokenStream | None = None,
+        decoder: Decoder | None = None,
     ) -> None:
         self.sequences = [list(sequence) for sequence in sequences]
         self.strings, self.decoder = strings, decoder
@@ -72,13 +79,11 @@ class StopWatch:
 def watch(request: GenerationRequest, row: int) -> StopWatch:
     """A watch over one row, set for what follows its prompt."""
     config, decoder = request.config, None
-    strings = config.stop_strings
-    strings = (strings,) if isinstance(strings, str) else tuple(strings)
-    if strings:
+    if config.strings:
         decoder = request.tokenizer.decoder()
         for token in request.ids[row, request.mask[row]][-PROMPT_TAIL:].tolist():
             decoder.add(token)
-    return StopWatch(config.stop_sequences, strings, decoder)
+    return StopWatch(config.stop_sequences, config.strings, decoder)
 
 
 def watch_rows(request: GenerationRequest) -> list[StopWatch]:
