@@ -155,7 +155,6 @@ def search(
     return ids, logprobs, endings
 
 
-@torch.no_grad()
 def _search(model: "MistralForCausalLM", request: GenerationRequest) -> Beams:
     config, rows = request.config, len(request.ids)
     cache, seen = request.new_cache(model), request.seen_tokens(model.config.vocab_size)

@@ -80,7 +80,6 @@ def allowed(logits: Float[Tensor, "B V"], config: GenerationConfig) -> Float[Ten
     return logits
 
 
-@torch.no_grad()
 def steps(model: "MistralForCausalLM", request: GenerationRequest) -> Iterator[Step]:
     """The loop: continue each row of a request, one token at a time.
 

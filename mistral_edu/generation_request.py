@@ -155,6 +155,9 @@ def _require_inside(name: str, ids: Sequence[int], vocab_size: int) -> None:
         )
 
 
+# Here, where the weights are, and not around the loops: a loop that yields would have to switch
+# gradients back on for whoever it yields to.
+@torch.no_grad()
 def advance(
     model: "MistralForCausalLM",
     input_ids: Int[Tensor, "B T"],
