@@ -91,7 +91,8 @@ def extend(
     texts.ids[:, :, made] = tokens
     texts.logprobs[:, :, made] = plain.view(rows, -1).gather(1, best.indices).cpu()
     endings = torch.where(torch.isin(tokens, request.ends), stopping.EOS, stopping.RUNNING)
-    for row, text in (endings == stopping.RUNNING).nonzero().tolist():
+    watched = (endings == stopping.RUNNING) & request.has_stops
+    for row, text in watched.nonzero().tolist():
         if stopping.holds_stop(request, row, texts.ids[row, text, : made + 1].tolist()):
             endings[row, text] = stopping.STOP
     return replace(texts, scores=scores, lengths=texts.lengths + 1, endings=endings), parents

@@ -123,14 +123,19 @@ def test_a_stream_yields_what_generate_returns_and_may_be_left_early():
     assert model.generate(ids, max_new_tokens=6, eos_token_id=()).tolist() == whole.tolist()
 
 
-def test_ended_rows_leave_the_others_their_seeds():
+def test_a_sampled_row_of_a_ragged_batch_is_what_it_would_be_alone():
     model = small_model()
-    ids = random_ids(model, 3, 4)
+    texts = [random_ids(model, 1, length, seed=length)[0] for length in (9, 2, 5)]
+    ids, mask = left_padded(texts)
     options = dict(max_new_tokens=30, do_sample=True, eos_token_id=list(range(3, 9)))
-    together = model.generate(ids, seed=[1, 2, 3], pad_token_id=0, **options)
-    for row, seed in enumerate([1, 2, 3]):
-        alone = model.generate(ids[row : row + 1], seed=seed, **options)[0].tolist()
-        assert together[row].tolist() == alone + [0] * (together.shape[1] - len(alone))
+    together = model.generate(ids, mask, seed=[1, 2, 3], pad_token_id=0, **options)
+    lengths = set()
+    for row, text in enumerate(texts):
+        alone = model.generate(text[None], seed=row + 1, **options)[0, len(text) :].tolist()
+        padding = [0] * (together.shape[1] - 9 - len(alone))
+        assert together[row, 9:].tolist() == alone + padding
+        lengths.add(len(alone))
+    assert len(lengths) == 3, "rows must end at different times for this to test anything"
 
 
 @pytest.mark.parametrize("pad", [0, 2, 5])
