@@ -7,21 +7,24 @@ Source: the model documentation ("batched generation", "fixed cache"); Holtzman 
 Lesson: 12_generation_and_chat.
 
 Conventions
-    Batches are padded on the left, so that every row's next token follows its last column.
+    `generation_request` checks the prompt, `sampling` chooses, `stopping` ends rows,
+    `beam_search` is the other way to choose; the loop that they serve is `steps`.
     A finished row emits the pad id and enters no cache: it is padding from then on.
-    `generate` returns ids with their prompt, as `transformers` does; `stream` yields new ids.
+    Chosen tokens live on the CPU, as does everything decided by them: a GPU is waited for once
+    a step.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from mistral_edu import sampling
-from mistral_edu.rolling_cache import RollingCache
+from mistral_edu import beam_search, sampling, stopping
+from mistral_edu.generation_config import GenerationConfig
+from mistral_edu.generation_request import GenerationRequest, advance, prepare, restrain
 from mistral_edu.streamers import Streamer
 
 if TYPE_CHECKING:
@@ -29,166 +32,118 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class GenerationConfig:
-    """How to continue a text.
+class Step:
+    """One new token for each row.
 
     Args:
-        max_new_tokens: stop after so many.
-        min_new_tokens: do not end a row before so many.
-        do_sample: draw at random; False takes the most likely token (greedy).
-        temperature: above 1 flattens the distribution, below 1 sharpens it.
-        top_k, top_p, min_p: filters (see `sampling`); None switches one off.
-        repetition_penalty: above 1 discourages tokens already in the row.
-        eos_token_id: id or ids that end a row, () for none; None takes the model config's.
-        pad_token_id: what finished rows emit; None takes the config's, or else the eos id.
-        seed: row b draws from seed + b; a sequence gives each row its own.
-        prefill_chunk_size: tokens of the prompt per forward pass; None takes them all at once.
-
-    >>> GenerationConfig(temperature=0.0)
-    Traceback (most recent call last):
-    ...
-    ValueError: temperature=0.0 must be above 0; for the most likely token use do_sample=False
+        tokens: the ids, on the CPU; the pad id for rows that had ended.
+        logprobs: the model's log-probability of each, 0 for rows that had ended.
+        endings: whether and how each row has ended by now (codes of `stopping`).
     """
 
-    max_new_tokens: int = 128
-    min_new_tokens: int = 0
-    do_sample: bool = False
-    temperature: float = 1.0
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
-    repetition_penalty: float = 1.0
-    eos_token_id: int | Sequence[int] | None = None
-    pad_token_id: int | None = None
-    seed: int | Sequence[int] | None = None
-    prefill_chunk_size: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.max_new_tokens < 0:
-            raise ValueError(f"max_new_tokens={self.max_new_tokens} must be 0 or more")
-        if self.temperature <= 0:
-            raise ValueError(
-                f"temperature={self.temperature} must be above 0; for the most likely token use "
-                "do_sample=False"
-            )
-        for name in ("top_p", "min_p"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value <= 1:
-                raise ValueError(f"{name}={value} must be above 0 and at most 1")
-        for name in ("top_k", "prefill_chunk_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name}={value} must be at least 1, or None")
-        if self.repetition_penalty <= 0:
-            raise ValueError(f"repetition_penalty={self.repetition_penalty} must be above 0")
+    tokens: Int[Tensor, "B"]
+    logprobs: Float[Tensor, "B"]
+    endings: Int[Tensor, "B"]
 
 
-def _ids(value: int | Sequence[int] | None) -> list[int]:
-    if value is None:
-        return []
-    return [value] if isinstance(value, int) else list(value)
+@dataclass(frozen=True)
+class GenerationOutput:
+    """Of `generate_with_details`.
+
+    Args:
+        sequences: (N, T + new) ids, prompt included.
+        logprobs: (N, new) natural logarithms of the probabilities that the model itself gave to
+            the chosen tokens, before temperature, filters and penalties; 0 after a row's end, so
+            that a row's sum is the log-probability of its text.
+        finish_reasons: for each row "eos", "stop" (a stop string or sequence) or "length".
+    """
+
+    sequences: Int[Tensor, "N S"]
+    logprobs: Float[Tensor, "N new"]
+    finish_reasons: list[str]
 
 
-def _checked_mask(input_ids: Tensor, attention_mask: Tensor | None) -> Bool[Tensor, "B T"]:
-    if input_ids.dim() != 2 or input_ids.shape[1] == 0:
-        raise ValueError(
-            f"input_ids has shape {tuple(input_ids.shape)}, expected (batch, tokens) with at least "
-            "one token: start from the bos id"
-        )
-    if attention_mask is None:
-        return torch.ones_like(input_ids, dtype=torch.bool)
-    if attention_mask.shape != input_ids.shape:
-        raise ValueError(
-            f"attention_mask has shape {tuple(attention_mask.shape)}, expected input_ids' "
-            f"{tuple(input_ids.shape)}"
-        )
-    mask = attention_mask.to(input_ids.device).bool()
-    if not mask[:, -1].all():
-        raise ValueError(
-            "a row ends in padding: pad the batch on the left (tokenizer.pad(batch, side='left'))"
-        )
-    return mask
+def allowed(logits: Float[Tensor, "B V"], config: GenerationConfig) -> Float[Tensor, "B V"]:
+    """Temperature and filters: the scores to draw by, −inf for tokens that may not be drawn.
 
-
-def advance(
-    model: "MistralForCausalLM",
-    input_ids: Int[Tensor, "B T"],
-    mask: Bool[Tensor, "B T"],
-    cache: RollingCache,
-    chunk_size: int | None = None,
-) -> Float[Tensor, "B V"]:
-    """Feed tokens through the cache, chunk by chunk; return the scores of what comes next."""
-    size = chunk_size or input_ids.shape[1]
-    for ids, real in zip(input_ids.split(size, 1), mask.split(size, 1), strict=True):
-        output = model(ids, attention_mask=real, past_key_values=cache, logits_to_keep=1)
-    return output.logits[:, -1]
-
-
-def choose(
-    logits: Float[Tensor, "B V"],
-    config: GenerationConfig,
-    seen: Float[Tensor, "B V"],
-    random: list[torch.Generator],
-) -> Int[Tensor, "B"]:
-    """Pick each row's next token by the config's rules."""
-    if config.repetition_penalty != 1:
-        logits = sampling.penalise_repetition(logits, seen, config.repetition_penalty)
-    if not config.do_sample:
-        return logits.argmax(dim=-1)
-    logits = logits / config.temperature
+    >>> config = GenerationConfig(do_sample=True, temperature=0.5, top_k=2)
+    >>> allowed(torch.tensor([[1.0, 3.0, 2.0]]), config)
+    tensor([[-inf, 0., -2.]])
+    """
+    logits = sampling.heat(logits, config.temperature)
     if config.top_k is not None:
         logits = sampling.keep_top_k(logits, config.top_k)
     if config.top_p is not None:
         logits = sampling.keep_top_p(logits, config.top_p)
     if config.min_p is not None:
         logits = sampling.keep_min_p(logits, config.min_p)
-    return sampling.draw(logits, random)
+    return logits
 
 
-@torch.no_grad()
+def steps(model: "MistralForCausalLM", request: GenerationRequest) -> Iterator[Step]:
+    """The loop: continue each row of a request, one token at a time.
+
+    Leaving it early is safe: the model keeps no state.
+
+    Raises:
+        DamagedScoresError: for scores that are not numbers.
+    """
+    config, rows = request.config, len(request.ids)
+    cache = request.new_cache(model)
+    random = sampling.generators(config.seed, rows)
+    seen = request.seen_tokens(model.config.vocab_size)
+    watches = stopping.watch_rows(request)
+    endings = torch.full((rows,), stopping.RUNNING)
+
+    ids: Tensor = request.ids
+    real: Tensor | None = request.mask
+    for made in range(config.max_new_tokens):
+        logits = advance(model, ids, real, cache, config.prefill_chunk_size)
+        scores = restrain(logits, request, made, seen)
+        if config.do_sample:
+            tokens = sampling.draw(allowed(scores, config), random)
+        else:
+            tokens = sampling.most_likely(scores)
+        running = endings == stopping.RUNNING
+        tokens = tokens.masked_fill(~running, request.pad)
+        ids = tokens[:, None].to(logits.device)
+        logprobs = sampling.log_probability(logits, ids[:, 0])
+        endings = stopping.endings_after(tokens, endings, request.ends, watches)
+        yield Step(tokens, logprobs.masked_fill(~running.to(ids.device), 0.0), endings)
+
+        running = endings == stopping.RUNNING
+        if not running.any():
+            return
+        if seen is not None:
+            seen.scatter_(1, ids, True)
+        real = None if running.all() else running[:, None].to(ids.device)
+
+
 def stream(
     model: "MistralForCausalLM",
     input_ids: Int[Tensor, "B T"],
     attention_mask: Tensor | None = None,
     config: GenerationConfig | None = None,
+    tokenizer: Any = None,
     **options: Any,
 ) -> Iterator[Int[Tensor, "B"]]:
     """Continue each row, yielding one new id per row at a time; arguments as in `generate`.
 
-    Leaving the loop early is safe: the model keeps no state.
-    """
-    config = replace(config or GenerationConfig(), **options)
-    mask = _checked_mask(input_ids, attention_mask)
-    own = model.config.eos_token_id
-    ends = _ids(own if config.eos_token_id is None else config.eos_token_id)
-    pad = next(
-        p for p in (config.pad_token_id, model.config.pad_token_id, *ends, 0) if p is not None
-    )
-    rows, prompt = input_ids.shape
-    cache = RollingCache.allocate(
-        model.config,
-        rows,
-        capacity=prompt + config.max_new_tokens,
-        dtype=model.dtype,
-        device=input_ids.device,
-    )
-    random = sampling.generators(config.seed, rows)
-    seen = torch.zeros(rows, model.config.vocab_size, device=input_ids.device)
-    seen.scatter_add_(1, input_ids, mask.float())
-    finished = torch.zeros(rows, dtype=torch.bool, device=input_ids.device)
+    The ids are on the CPU. Leave the loop whenever you have read enough.
 
-    ids, real = input_ids, mask
-    for made in range(config.max_new_tokens):
-        logits = advance(model, ids, real, cache, config.prefill_chunk_size)
-        if made < config.min_new_tokens:
-            logits[:, ends] = sampling.NEVER
-        tokens = choose(logits, config, seen, random).masked_fill(finished, pad)
-        yield tokens
-        seen.scatter_(1, tokens[:, None], 1.0)
-        finished = finished | torch.isin(tokens, torch.tensor(ends, device=tokens.device))
-        if finished.all():
-            return
-        ids, real = tokens[:, None], ~finished[:, None]
+    >>> from mistral_edu import load
+    >>> model, tokenizer = load("tiny")
+    >>> ids = torch.tensor([tokenizer.encode("It was a windy")])
+    >>> tokenizer.decode([int(token) for token in stream(model, ids, max_new_tokens=2)])
+    'Tues'
+    """
+    request = prepare(model, input_ids, attention_mask, config, tokenizer, options)
+    if request.config.num_beams > 1:
+        raise ValueError(
+            f"num_beams={request.config.num_beams} cannot be streamed: which beam wins is known at "
+            "the end; use generate, or num_beams=1"
+        )
+    return (step.tokens for step in steps(model, request))
 
 
 def generate(
@@ -197,8 +152,9 @@ def generate(
     attention_mask: Tensor | None = None,
     config: GenerationConfig | None = None,
     streamer: Streamer | None = None,
+    tokenizer: Any = None,
     **options: Any,
-) -> Int[Tensor, "B S"]:
+) -> Int[Tensor, "N S"]:
     """Continue each row of a batch.
 
     Args:
@@ -206,13 +162,17 @@ def generate(
         input_ids: (B, T) prompts, padded on the left if ragged.
         attention_mask: (B, T), 0 marks padding.
         config: how to continue; `options` replace its fields, e.g. `max_new_tokens=20`.
-        streamer: told of each step's ids as they are made.
+        streamer: told of each step's ids as they are made; not with beams.
+        tokenizer: needed for `stop_strings` only.
 
     Returns:
-        (B, T + new) ids, prompt included; rows that finished early end in the pad id.
+        (B · num_return_sequences, T + new) ids, prompt included, on the model's device; rows that
+        finished early end in the pad id.
 
     Raises:
-        ValueError: for an empty prompt, padding on the right, or options out of range.
+        ValueError: for an empty prompt, padding on the right, ids outside the vocabulary, or
+            options out of range.
+        DamagedScoresError: for scores that are not numbers.
 
     >>> from mistral_edu import MistralConfig, MistralForCausalLM
     >>> config = MistralConfig(vocab_size=16, hidden_size=8, intermediate_size=28,
@@ -221,11 +181,63 @@ def generate(
     ...          min_new_tokens=3).shape
     torch.Size([1, 5])
     """
-    pieces = [input_ids]
-    for tokens in stream(model, input_ids, attention_mask, config, **options):
-        pieces.append(tokens[:, None])
+    output = generate_with_details(
+        model, input_ids, attention_mask, config, streamer, tokenizer, **options
+    )
+    return output.sequences
+
+
+def generate_with_details(
+    model: "MistralForCausalLM",
+    input_ids: Int[Tensor, "B T"],
+    attention_mask: Tensor | None = None,
+    config: GenerationConfig | None = None,
+    streamer: Streamer | None = None,
+    tokenizer: Any = None,
+    **options: Any,
+) -> GenerationOutput:
+    """As `generate`, and say how likely each new token was and why each row ended.
+
+    >>> from mistral_edu import load
+    >>> model, tokenizer = load("tiny")
+    >>> ids = torch.tensor([tokenizer.encode("It was a windy")])
+    >>> output = generate_with_details(model, ids, max_new_tokens=2)
+    >>> output.finish_reasons, output.logprobs.shape
+    (['length'], torch.Size([1, 2]))
+    """
+    request = prepare(model, input_ids, attention_mask, config, tokenizer, options)
+    if request.config.num_beams == 1:
+        ids, logprobs, endings = _collect(model, request, streamer)
+    elif streamer is None:
+        ids, logprobs, endings = beam_search.search(model, request)
+    else:
+        raise ValueError(
+            f"num_beams={request.config.num_beams} has nothing for a streamer: which beam wins is "
+            "known at the end; use no streamer, or num_beams=1"
+        )
+    prompts = request.ids.repeat_interleave(request.config.num_return_sequences, dim=0)
+    sequences = torch.cat([prompts, ids.to(prompts.device)], dim=1)
+    return GenerationOutput(
+        sequences, logprobs.cpu(), [stopping.FINISH_REASONS[code] for code in endings.tolist()]
+    )
+
+
+def _collect(
+    model: "MistralForCausalLM", request: GenerationRequest, streamer: Streamer | None
+) -> tuple[Int[Tensor, "B S"], Float[Tensor, "B S"], Int[Tensor, "B"]]:
+    """Every step's tokens and log-probabilities side by side, and the last step's endings."""
+    rows = len(request.ids)
+    ids = [torch.zeros(0, rows, dtype=torch.long)]
+    logprobs = [torch.zeros(0, rows, device=request.ids.device)]
+    endings = torch.full((rows,), stopping.RUNNING)
+    try:
+        for step in steps(model, request):
+            ids.append(step.tokens[None])
+            logprobs.append(step.logprobs[None])
+            endings = step.endings
+            if streamer is not None:
+                streamer.put(step.tokens)
+    finally:
         if streamer is not None:
-            streamer.put(tokens)
-    if streamer is not None:
-        streamer.end()
-    return torch.cat(pieces, dim=1)
+            streamer.end()  # also after an interrupt: what was held back is still written
+    return torch.cat(ids).T, torch.cat(logprobs).T, endings

@@ -116,10 +116,20 @@ class MistralForCausalLM(PretrainedModel):
         )
         return result if return_dict else result.to_tuple()
 
-    def generate(self, input_ids: Int[Tensor, "B T"], **options: Any) -> Int[Tensor, "B S"]:
+    def generate(
+        self, input_ids: Int[Tensor, "B T"], attention_mask: Tensor | None = None, **options: Any
+    ) -> Int[Tensor, "N S"]:
         """Continue each row; returns the ids with their prompt. See `generation.generate`."""
-        return generation.generate(self, input_ids, **options)
+        return generation.generate(self, input_ids, attention_mask, **options)
 
-    def stream(self, input_ids: Int[Tensor, "B T"], **options: Any) -> Iterator[Tensor]:
+    def generate_with_details(
+        self, input_ids: Int[Tensor, "B T"], attention_mask: Tensor | None = None, **options: Any
+    ) -> generation.GenerationOutput:
+        """As `generate`, with log-probabilities. See `generation.generate_with_details`."""
+        return generation.generate_with_details(self, input_ids, attention_mask, **options)
+
+    def stream(
+        self, input_ids: Int[Tensor, "B T"], attention_mask: Tensor | None = None, **options: Any
+    ) -> Iterator[Tensor]:
         """Continue each row, yielding (B,) new ids at a time. See `generation.stream`."""
-        return generation.stream(self, input_ids, **options)
+        return generation.stream(self, input_ids, attention_mask, **options)

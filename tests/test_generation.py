@@ -1,12 +1,17 @@
 """Generation: cached equals uncached, rows are independent, and bad requests are refused."""
 
+import random
+
 import pytest
 import torch
 
-from mistral_edu import GenerationConfig
-from mistral_edu.generation import _checked_mask
+from mistral_edu import GenerationConfig, MistralForCausalLM
+from mistral_edu.model import MistralModel
+from mistral_edu.sampling import DamagedScoresError
 from mistral_edu.streamers import TextStreamer
-from tests.models import left_padded, random_ids, small_model
+from tests.fake_tokenizer import Letters
+from tests.models import left_padded, oracle_logits, random_config, random_ids, small_model
+from tests.transformers_twin import twin
 
 
 @torch.no_grad()
@@ -37,6 +42,24 @@ def test_ragged_rows_generate_what_they_would_alone(chunk):
     for row, text in enumerate(texts):
         alone = model.generate(text[None], max_new_tokens=10, eos_token_id=())
         assert together[row, ids.shape[1] :].tolist() == alone[0, len(text) :].tolist()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_greedy_makes_what_transformers_makes(seed):
+    draw = random.Random(seed)
+    model = MistralForCausalLM(random_config(seed), attention=draw.choice(["eager", "sdpa"])).eval()
+    texts = [random_ids(model, 1, draw.randint(1, 20), seed + row)[0] for row in range(3)]
+    ids, mask = left_padded(texts[: draw.randint(1, 3)])
+    options = dict(
+        max_new_tokens=draw.choice([1, 5, 40]),
+        repetition_penalty=draw.choice([0.8, 1.0, 1.5]),
+        eos_token_id=draw.choice([[3], [4, 5, 6, 7, 8, 9], list(range(3, 20))]),
+        pad_token_id=draw.choice([0, 1, 3]),
+    )
+    options["min_new_tokens"] = draw.choice([0, min(4, options["max_new_tokens"])])
+    theirs = twin(model).generate(ids, attention_mask=mask, do_sample=False, **options)
+    found = model.generate(ids, mask, prefill_chunk_size=draw.choice([None, 3]), **options)
+    assert found.tolist() == theirs.tolist()
 
 
 def test_a_sampled_row_does_not_depend_on_its_neighbours():
@@ -100,68 +123,171 @@ def test_a_stream_yields_what_generate_returns_and_may_be_left_early():
     assert model.generate(ids, max_new_tokens=6, eos_token_id=()).tolist() == whole.tolist()
 
 
-class Letters:
-    """A tokenizer whose decoder writes one letter for each id."""
+def test_a_sampled_row_of_a_ragged_batch_is_what_it_would_be_alone():
+    model = small_model()
+    texts = [random_ids(model, 1, length, seed=length)[0] for length in (9, 2, 5)]
+    ids, mask = left_padded(texts)
+    options = dict(max_new_tokens=30, do_sample=True, eos_token_id=list(range(3, 8)))
+    together = model.generate(ids, mask, seed=[1, 2, 3], pad_token_id=0, **options)
+    lengths = set()
+    for row, text in enumerate(texts):
+        alone = model.generate(text[None], seed=row + 1, **options)[0, len(text) :].tolist()
+        padding = [0] * (together.shape[1] - 9 - len(alone))
+        assert together[row, 9:].tolist() == alone + padding
+        lengths.add(len(alone))
+    assert lengths == {16, 30}, "rows must end at different times for this to test anything"
 
-    def decoder(self):
-        return self
 
-    def add(self, token):
-        return chr(ord("a") + token % 26)
+@pytest.mark.parametrize("pad", [0, 2, 5])
+def test_an_end_in_the_prompt_or_as_padding_ends_nothing(pad):
+    model = small_model()
+    text = torch.cat([random_ids(model, 1, 3)[0], torch.tensor([2, 9])])  # eos inside the prompt
+    ids, mask = left_padded([text, random_ids(model, 1, 9)[0]])
+    ids = ids.masked_fill(mask == 0, pad)
+    found = model.generate_with_details(ids, mask, max_new_tokens=8, pad_token_id=pad)
+    alone = model.generate_with_details(text[None], max_new_tokens=8, pad_token_id=pad)
+    assert found.sequences[0, 9:].tolist() == alone.sequences[0, 5:].tolist()
+    assert found.finish_reasons[0] == alone.finish_reasons[0] == "length"
 
-    def finish(self):
-        return "."
 
-
-def test_a_text_streamer_writes_each_token_and_the_end():
-    model, pieces = small_model(), []
-    found = model.generate(
-        random_ids(model, 1, 3),
-        max_new_tokens=4,
-        eos_token_id=(),
-        streamer=TextStreamer(Letters(), pieces.append),
+@pytest.mark.parametrize("sample", [False, True])
+def test_log_probabilities_are_the_models_own_for_every_token_of_a_row(sample):
+    model = small_model()
+    ids = random_ids(model, 3, 6)
+    rules = dict(do_sample=True, temperature=0.5, top_k=20, seed=0) if sample else {}
+    output = model.generate_with_details(
+        ids, max_new_tokens=20, repetition_penalty=1.2, eos_token_id=range(3, 9), **rules
     )
-    assert pieces == [Letters().add(token) for token in found[0, 3:].tolist()] + ["."]
+    logprobs = oracle_logits(model, output.sequences)[:, 5:-1].log_softmax(-1)
+    lengths = set()
+    for row, text in enumerate(output.sequences[:, 6:].tolist()):
+        length = next((n for n, token in enumerate(text, 1) if 3 <= token < 9), len(text))
+        expected = logprobs[row, range(length), text[:length]]
+        assert torch.allclose(output.logprobs[row, :length], expected, atol=1e-4)
+        assert (output.logprobs[row, length:] == 0).all()
+        lengths.add(length)
+    assert len(lengths) > 1, "rows must end at different times for this to test anything"
 
 
-def test_a_text_streamer_refuses_a_batch():
+def test_each_row_says_why_it_ended():
+    model = small_model(vocab_size=500)  # so many that rows share none
+    ids = random_ids(model, 3, 6)
+    free = model.generate(ids, max_new_tokens=8, eos_token_id=())[:, 6:].tolist()
+    end, stop = free[0][2], free[1][3:5]
+    pairs = [list(pair) for row in (free[0], free[2]) for pair in zip(row, row[1:], strict=False)]
+    assert end not in free[1] + free[2] and stop not in pairs
+    options = dict(eos_token_id=end, stop_sequences=[stop], pad_token_id=0)
+    output = model.generate_with_details(ids, max_new_tokens=8, **options)
+    assert output.finish_reasons == ["eos", "stop", "length"]
+    made = output.sequences[:, 6:].tolist()
+    first, second = free[0].index(end) + 1, 5
+    assert made[0] == free[0][:first] + [0] * (8 - first)
+    assert made[1] == free[1][:second] + [0] * (8 - second)
+    assert made[2] == free[2]
+
+
+def test_a_stop_string_ends_its_row_only():
     model = small_model()
-    with pytest.raises(ValueError, match="the batch has 2"):
-        model.generate(random_ids(model, 2, 3), streamer=TextStreamer(Letters(), print))
+    ids = random_ids(model, 2, 6)
+    free = model.generate(ids, max_new_tokens=8, eos_token_id=())[:, 6:].tolist()
+    first, second = ("".join(map(Letters().add, row)) for row in free)
+    stop = first[2:4]
+    assert stop not in second
+    output = model.generate_with_details(
+        ids,
+        max_new_tokens=8,
+        eos_token_id=(),
+        stop_strings=stop,
+        tokenizer=Letters(),
+        pad_token_id=1,
+    )
+    length = first.index(stop) + 2
+    assert output.sequences[0, 6:].tolist() == free[0][:length] + [1] * (8 - length)
+    assert output.sequences[1, 6:].tolist() == free[1]
+    assert output.finish_reasons == ["stop", "length"]
 
 
-def test_padding_on_the_right_is_refused_with_the_remedy():
+def test_min_new_tokens_holds_back_ends_but_no_stops():
     model = small_model()
-    mask = torch.tensor([[1, 1, 1], [1, 1, 0]])
-    with pytest.raises(ValueError, match="pad the batch on the left"):
-        model.generate(random_ids(model, 2, 3), attention_mask=mask)
+    ids = random_ids(model, 1, 6)
+    first = int(model.generate(ids, max_new_tokens=1, eos_token_id=())[0, -1])
+    options = dict(max_new_tokens=5, min_new_tokens=5, eos_token_id=(), stop_sequences=[[first]])
+    assert model.generate(ids, **options).shape[1] == 7
 
 
-@pytest.mark.parametrize(
-    ("ids", "mask", "message"),
-    [
-        (torch.zeros(1, 0, dtype=torch.long), None, "at least one token"),
-        (torch.zeros(3, dtype=torch.long), None, r"shape \(3,\)"),
-        (torch.zeros(1, 3, dtype=torch.long), torch.ones(1, 2), r"\(1, 2\), expected"),
-    ],
-)
-def test_misshapen_prompts_are_refused(ids, mask, message):
-    with pytest.raises(ValueError, match=message):
-        _checked_mask(ids, mask)
+class Interrupted:
+    """Stands in for a model's decoder and is interrupted in its third pass."""
+
+    def __init__(self, forward):
+        self.forward, self.passes = forward, 0
+
+    def __call__(self, *args, **options):
+        self.passes += 1
+        if self.passes == 3:
+            raise KeyboardInterrupt
+        return self.forward(*args, **options)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"max_new_tokens": -1}, "max_new_tokens=-1"),
-        ({"temperature": 0.0}, "do_sample=False"),
-        ({"top_p": 1.5}, "top_p=1.5"),
-        ({"min_p": 0.0}, "min_p=0.0"),
-        ({"top_k": 0}, "top_k=0"),
-        ({"prefill_chunk_size": 0}, "prefill_chunk_size=0"),
-        ({"repetition_penalty": -2.0}, "repetition_penalty=-2.0"),
-    ],
-)
-def test_options_out_of_range_are_named(options, message):
-    with pytest.raises(ValueError, match=message):
-        GenerationConfig(**options)
+@pytest.mark.parametrize("options", [{}, {"do_sample": True}, {"num_beams": 2}])
+def test_an_interrupt_leaves_the_model_usable(monkeypatch, options):
+    model = small_model()
+    ids = random_ids(model, 2, 3)
+    before = model.generate(ids, max_new_tokens=6, eos_token_id=())
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(MistralModel, "forward", Interrupted(model.model.forward))
+        model.generate(ids, max_new_tokens=6, eos_token_id=(), **options)
+    assert torch.is_grad_enabled()
+    assert model.generate(ids, max_new_tokens=6, eos_token_id=()).tolist() == before.tolist()
+
+
+def test_gradients_are_on_between_the_steps_of_a_stream_and_after_it_is_closed():
+    model = small_model()
+    stream = model.stream(random_ids(model, 1, 3), max_new_tokens=6, eos_token_id=())
+    next(stream)
+    assert torch.is_grad_enabled()
+    stream.close()
+    assert torch.is_grad_enabled()
+
+
+def test_a_stream_refuses_bad_input_at_once_not_when_it_is_read():
+    with pytest.raises(ValueError, match="input_ids holds 99"):
+        small_model().stream(torch.tensor([[99]]))
+    with pytest.raises(ValueError, match="num_beams=2 cannot be streamed"):
+        small_model().stream(torch.tensor([[9]]), num_beams=2)
+
+
+def test_beams_have_nothing_for_a_streamer():
+    with pytest.raises(ValueError, match="num_beams=2 has nothing for a streamer"):
+        small_model().generate(
+            torch.tensor([[9]]), num_beams=2, streamer=TextStreamer(Letters(), print)
+        )
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("options", [{}, {"do_sample": True, "top_p": 0.9}])
+def test_damaged_weights_are_named_before_a_token_is_made(options):
+    model = small_model()
+    model.lm_head.weight[9] = float("nan")
+    with pytest.raises(DamagedScoresError, match="weights are damaged"):
+        next(model.stream(random_ids(model, 2, 3), **options))
+
+
+def test_half_precision_is_chosen_from_in_float32():
+    model = small_model().to(torch.bfloat16)
+    output = model.generate_with_details(random_ids(model, 2, 5), max_new_tokens=4)
+    assert output.logprobs.dtype == torch.float32
+
+
+def test_generation_keeps_no_graph_for_gradients():
+    for options in ({}, {"num_beams": 2}):
+        model = small_model()
+        output = model.generate_with_details(random_ids(model, 1, 5), max_new_tokens=4, **options)
+        assert not output.logprobs.requires_grad
+
+
+def test_a_config_may_be_given_whole():
+    model = small_model()
+    ids = random_ids(model, 1, 3)
+    config = GenerationConfig(max_new_tokens=4, eos_token_id=())
+    assert model.generate(ids, config=config).shape[1] == 7
+    assert model.generate(ids, config=config, max_new_tokens=2).shape[1] == 5

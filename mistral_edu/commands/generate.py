@@ -14,7 +14,9 @@ HELP = "continue a prompt, printing each piece as the model chooses it"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The prompt, the model, and how to draw."""
     parser.add_argument("prompt", help="the text to continue")
-    parser.add_argument("--model", default="tiny", help='"tiny", or a folder (%(default)s)')
+    parser.add_argument(
+        "--model", default="tiny", help='"tiny", a folder, or a hub id (%(default)s)'
+    )
     parser.add_argument(
         "--max-new-tokens", type=arguments.count, default=120, metavar="N", help="(%(default)s)"
     )
@@ -30,6 +32,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0.95,
         help="draw from this much probability (%(default)s)",
     )
+    parser.add_argument("--top-k", type=arguments.count, help="draw from the K likeliest")
+    parser.add_argument(
+        "--min-p",
+        type=arguments.probability,
+        help="draw from tokens at least this many times as likely as the likeliest",
+    )
+    parser.add_argument(
+        "--repetition-penalty", type=float, default=1.0, help="above 1: repeat less (%(default)s)"
+    )
+    parser.add_argument(
+        "--stop",
+        action="append",
+        default=[],
+        dest="stop_strings",
+        metavar="TEXT",
+        help="end once this is written; may be given again",
+    )
     parser.add_argument("--seed", type=int, default=0, help="same seed, same text (%(default)s)")
 
 
@@ -43,12 +62,14 @@ def run(options: argparse.Namespace) -> int:
     prompt = tokenizer.encode(options.prompt)
     if tokenizer.ends_in_space(prompt):
         print("mistral-edu: without its last space this prompt continues better", file=sys.stderr)
-    drawing = {"temperature": options.temperature, "top_p": options.top_p, "seed": options.seed}
+    names = ["max_new_tokens", "repetition_penalty", "stop_strings"]
+    if options.temperature > 0:
+        names += ["temperature", "top_k", "top_p", "min_p", "seed"]
     tokens = model.stream(
         torch.tensor([prompt], device=model.device),
-        max_new_tokens=options.max_new_tokens,
+        tokenizer=tokenizer,
         do_sample=options.temperature > 0,
-        **(drawing if options.temperature > 0 else {}),
+        **{name: getattr(options, name) for name in names},
     )
     if hasattr(sys.stdout, "reconfigure"):  # A terminal that lacks a letter shows "?" for it.
         sys.stdout.reconfigure(errors="replace")
@@ -56,6 +77,6 @@ def run(options: argparse.Namespace) -> int:
     decoder = tokenizer.decoder()
     print("".join(decoder.add(token) for token in prompt), end="", flush=True)
     for token in tokens:
-        print(decoder.add(int(token[0])), end="", flush=True)
+        print(decoder.add(int(token)), end="", flush=True)
     print(decoder.finish())
     return 0
