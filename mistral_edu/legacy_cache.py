@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from mistral_edu.config import MistralConfig
+from mistral_edu.inputs import token_positions
 
 if TYPE_CHECKING:
     from mistral_edu.rolling_cache import RollingCache
@@ -55,8 +56,8 @@ def require_pairs(past: Any, config: MistralConfig) -> None:
 
 def lengths_before(
     past: Pairs,
-    tokens: int,
     window: int | None,
+    real: Bool[Tensor, "B T"],
     attention_mask: Tensor | None,
     position_ids: Tensor | None,
 ) -> Int[Tensor, "B"]:
@@ -64,23 +65,23 @@ def lengths_before(
 
     Args:
         past: checked pairs, S columns.
-        tokens: T, columns of the chunk that goes on from there.
         window: W; a ring of S = W columns may have wrapped any number of times.
+        real: which tokens of the chunk that goes on from there are not padding.
         attention_mask: (B, tokens so far + T); its zeros so far must be on the left.
-        position_ids: (B or 1, T); the first is taken for the next position.
+        position_ids: (B or 1, T); the first of a token is taken for the next position.
 
     >>> past = [(torch.zeros(2, 1, 4, 8), torch.zeros(2, 1, 4, 8))]
     >>> mask = torch.tensor([[0, 1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 1, 1, 1]])
-    >>> lengths_before(past, 1, window=4, attention_mask=mask, position_ids=None)
+    >>> lengths_before(past, 4, mask[:, -1:] == 1, mask, position_ids=None)
     tensor([5, 2])
     """
     batch, _, stored, _ = past[0][0].shape
-    if attention_mask is not None and attention_mask.dim() == 2:
-        return _counted(attention_mask, stored, tokens)
     if position_ids is not None:
-        real = position_ids >= 0
-        first = position_ids.where(real, position_ids.max()).amin(dim=1)
-        return first.where(real.any(dim=1), stored).expand(batch)
+        placed = token_positions(real, position_ids)
+        first = placed.where(placed >= 0, placed.max()).amin(dim=1)
+        return first.where(first >= 0, stored)  # a row of padding only goes nowhere
+    if attention_mask is not None and attention_mask.dim() == 2:
+        return _counted(attention_mask, stored, real.shape[1])
     if stored == window:
         raise ValueError(
             f"past_key_values holds {stored} tokens, all that a window of {window} keeps, so it "

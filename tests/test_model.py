@@ -5,7 +5,7 @@ import torch
 
 from mistral_edu import MistralConfig, MistralForCausalLM, MistralModel
 from mistral_edu.heads import next_token_loss
-from mistral_edu.model import token_positions
+from mistral_edu.inputs import token_positions
 from tests.models import difference, oracle_logits, random_ids, small_model
 
 
