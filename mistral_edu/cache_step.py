@@ -63,7 +63,7 @@ class Step:
 
 
 def require_fit(positions: Tensor, lengths: Int[Tensor, "B"]) -> None:
-    """Refuse a chunk of another batch, or with positions that their row has passed.
+    """Refuse a chunk without tokens, of another batch, or with positions that a row has passed.
 
     Args:
         positions: (rows, T) of the chunk.
@@ -75,6 +75,8 @@ def require_fit(positions: Tensor, lengths: Int[Tensor, "B"]) -> None:
     ValueError: row 0 has a token at position 7, but its cache has gone on to 7: \
 count positions up, or crop(7) the cache first
     """
+    if not positions.shape[1]:
+        raise ValueError("the chunk has no tokens: feed at least one column, padding or not")
     if len(positions) != len(lengths):
         raise ValueError(
             f"the chunk has {len(positions)} rows but the cache has {len(lengths)}: "

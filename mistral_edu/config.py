@@ -12,7 +12,7 @@ Conventions
     What may stand in a field is in `config_rules.py`, the file on disk in `config_file.py`.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -99,10 +99,10 @@ key/value head must serve the same number of query heads
         output_hidden_states: bool = False,
         return_dict: bool = True,
         num_labels: int | None = None,
-        id2label: Mapping[Any, str] | None = None,
-        label2id: Mapping[str, Any] | None = None,
+        id2label: Mapping | None = None,
+        label2id: Mapping | None = None,
         problem_type: str | None = None,
-        pruned_heads: Mapping[Any, Iterable[int]] | None = None,
+        pruned_heads: Mapping | None = None,
         **extra: Any,
     ) -> None:
         shared = num_attention_heads if num_key_value_heads is None else num_key_value_heads

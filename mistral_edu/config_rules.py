@@ -87,7 +87,9 @@ RULES: dict[str, Rule] = {
         lambda value: not isinstance(value, bool) and value == 0,
         "0: Mistral drops nothing in attention, and no dropout is implemented",
     ),
-    "problem_type": Rule(lambda v: v is None or v in PROBLEM_TYPES, f"None or of {PROBLEM_TYPES}"),
+    "problem_type": Rule(
+        lambda v: v is None or v in PROBLEM_TYPES, f"None or one of {PROBLEM_TYPES}"
+    ),
     "id2label": _TABLE,
     "label2id": _TABLE,
     "pruned_heads": _TABLE,

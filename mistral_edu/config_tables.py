@@ -32,9 +32,7 @@ def labels_named(num_labels: int | None, id2label: Mapping | None) -> dict[int, 
     return names
 
 
-def heads_pruned(
-    pruned: Mapping[Any, Iterable[Any]] | None, layers: int, heads: int
-) -> dict[int, list[int]]:
+def heads_pruned(pruned: Mapping | None, layers: int, heads: int) -> dict[int, list[int]]:
     """The pruned heads of each layer, sorted, with whole-number keys, checked to exist.
 
     >>> heads_pruned({"0": [2, 1], 1: []}, layers=2, heads=4)

@@ -81,7 +81,7 @@ def lengths_before(
         first = placed.where(placed >= 0, placed.max()).amin(dim=1)
         return first.where(first >= 0, stored)  # a row of padding only goes nowhere
     if attention_mask is not None and attention_mask.dim() == 2:
-        return _counted(attention_mask, stored, real.shape[1])
+        return _counted(attention_mask, stored, real.shape[1], window)
     if stored == window:
         raise ValueError(
             f"past_key_values holds {stored} tokens, all that a window of {window} keeps, so it "
@@ -90,7 +90,7 @@ def lengths_before(
     return torch.full((batch,), stored)
 
 
-def _counted(mask: Tensor, stored: int, tokens: int) -> Int[Tensor, "B"]:
+def _counted(mask: Tensor, stored: int, tokens: int, window: int | None) -> Int[Tensor, "B"]:
     so_far = mask.shape[1] - tokens
     if so_far < stored:
         raise ValueError(
@@ -103,12 +103,22 @@ def _counted(mask: Tensor, stored: int, tokens: int) -> Int[Tensor, "B"]:
             "attention_mask has padding after a token of past_key_values, and a tuple does not say "
             "where such padding was stored: pad on the left, or pass the RollingCache itself"
         )
-    return before.sum(dim=1)
+    counted = before.sum(dim=1)
+    longest = int(counted.max())
+    needed = longest if window is None else min(longest, window - 1)  # what a next token still sees
+    if stored < needed:
+        raise ValueError(
+            f"attention_mask counts {longest} tokens so far, of which the next sees {needed}, but "
+            f"past_key_values holds {stored}: pass the cache of the texts that the mask describes"
+        )
+    return counted
 
 
 def store_pairs(cache: "RollingCache", past: Pairs, lengths: Int[Tensor, "B"] | None) -> None:
     """Put pairs into a fresh cache; `lengths` as from `lengths_before`, or S for every row."""
     batch, _, stored, _ = past[0][0].shape
+    if not stored:  # so far all rows were padding
+        return
     device = cache.positions.device
     seen = torch.full((batch,), stored) if lengths is None else lengths
     columns = torch.arange(-stored, 0, device=device)
