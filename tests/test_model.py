@@ -16,6 +16,23 @@ def test_the_7b_has_exactly_7241732096_parameters():
     assert len(model.state_dict()) == 291
 
 
+def test_nothing_is_tabled_so_a_model_is_no_larger_than_its_weights():
+    with torch.device("meta"):
+        model = MistralForCausalLM(MistralConfig(num_hidden_layers=2))  # 131,072 positions
+    assert list(model.buffers()) == []
+    plain = [x for part in model.modules() for x in vars(part).values() if torch.is_tensor(x)]
+    assert plain == []
+
+
+@torch.no_grad()
+def test_in_half_precision_position_5000_is_as_sharp_as_position_0():
+    model = small_model(max_position_embeddings=9000).bfloat16()
+    ids = random_ids(model, 1, 9)
+    here = model(ids).logits.float()
+    there = model(ids, position_ids=torch.arange(5000, 5009)[None]).logits.float()
+    assert difference(there, here) <= 0.05
+
+
 def test_hidden_states_are_the_embeddings_then_each_layer_the_last_after_the_norm():
     model = small_model()
     ids = random_ids(model, 2, 5)

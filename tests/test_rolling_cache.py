@@ -114,6 +114,28 @@ def test_memory_is_fixed_at_construction_and_after_a_long_prompt():
     assert stored == cache.nbytes, "a slice would keep the whole prompt alive"
 
 
+@pytest.mark.parametrize("size", [3, 4, 5, 9])
+def test_no_slot_is_written_twice_by_one_chunk(size):
+    # Two writes to one slot race on a GPU; on a CPU the right one happens to win.
+    cache = filled([[[0, 1], [-1, 0]]])
+    at = cache.lengths[:, None] + torch.arange(size)
+    step = cache.begin(at.masked_fill(torch.tensor([[False], [True]]), -1))
+    places = list(zip(step.rows.tolist(), step.slots.tolist(), strict=True))
+    assert len(set(places)) == len(places) == min(size, 4)
+
+
+@torch.no_grad()
+def test_beams_that_change_places_go_on_as_if_they_had_always_stood_there():
+    model = small_model()
+    ids, rows = random_ids(model, 3, 9), torch.tensor([2, 0, 0])
+    cache = model(ids[:, :7], use_cache=True).past_key_values
+    cache.reorder(rows)
+    new = ids[:, 7:]
+    found = model(new, past_key_values=cache).logits
+    expected = oracle_logits(model, torch.cat([ids[rows, :7], new], dim=1))[:, 7:]
+    assert difference(found, expected) <= BOUND
+
+
 def test_rows_can_be_reordered_for_beams():
     cache = filled([[[0, 1], [-1, 0]]])
     cache.reorder(torch.tensor([1, 1]))
