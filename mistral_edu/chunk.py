@@ -97,13 +97,15 @@ class Chunk:
     @contextmanager
     def kept(self) -> Iterator[None]:
         """Commit the chunk to the cache if all goes well inside; else undo what it changed."""
+        if self.cache is None or self.step is None:
+            yield
+            return
         try:
             yield
         except BaseException:  # an interrupt too: the cache must stay usable
-            if self.cache is not None and self.step is not None:
-                self.cache.rollback(self.step)
+            self.cache.rollback(self.step)
             raise
-        if self.cache is not None and self.step is not None and self.stores:
+        if self.stores:
             self.cache.commit(self.step)
 
 

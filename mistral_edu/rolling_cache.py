@@ -127,7 +127,7 @@ class RollingCache:
         else:
             used = self.filled
             key_positions = torch.cat([self.positions[:, :used], positions], dim=1)
-        evicts = end > self.slot_count
+        evicts = self.filled > 0 and end > self.slot_count
         return Step(positions, key_positions, rows, columns, slots, used, in_place, evicts)
 
     def peek(self, positions: Int[Tensor, "B T"]) -> Step:
@@ -166,9 +166,9 @@ class RollingCache:
 
     def commit(self, step: Step) -> None:
         """End a chunk, after its last layer: note which positions the slots now hold."""
+        self.lengths = torch.maximum(self.lengths, step.positions.amax(dim=1) + 1)
         stored = step.positions[step.rows, step.columns]
         self.positions[step.rows, step.slots] = stored
-        self.lengths = torch.maximum(self.lengths, step.positions.amax(dim=1) + 1)
 
     def rollback(self, step: Step) -> None:
         """Undo a chunk that failed in some layer: put back what it overwrote."""

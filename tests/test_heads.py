@@ -82,6 +82,11 @@ def test_labels_that_are_no_tokens_are_refused(labels, message):
         next_token_loss(torch.zeros(2, 5, 64), labels)
 
 
+def test_the_whole_model_names_the_backend_of_its_decoder():
+    model = small_model(attention="eager")
+    assert model.attention_backend == model.model.attention_backend == "eager"
+
+
 def test_only_the_logits_asked_for_are_computed():
     model = small_model()
     ids = random_ids(model, 1, 5)

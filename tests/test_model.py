@@ -91,6 +91,19 @@ def test_right_padding_equals_single_rows_too():
     assert difference(found, oracle_logits(model, ids[:1, :6])[0]) <= 1e-5
 
 
+@torch.no_grad()
+def test_rows_padded_on_the_right_go_on_where_they_ended():
+    model = small_model()
+    ids, mask = random_ids(model, 2, 9), torch.ones(2, 9, dtype=torch.long)
+    mask[0, 3:6] = 0  # row 0: three tokens, three of padding, three more tokens
+    cache = model(ids[:, :6], attention_mask=mask[:, :6], use_cache=True).past_key_values
+    assert cache.lengths.tolist() == [3, 6]
+    found = model(ids[:, 6:], attention_mask=mask, past_key_values=cache).logits
+    alone = oracle_logits(model, ids[:1, [0, 1, 2, 6, 7, 8]])[0, 3:]
+    assert difference(found[0], alone) <= 1e-5
+    assert difference(found[1], oracle_logits(model, ids[1:])[0, 6:]) <= 1e-5
+
+
 def test_positions_shifted_by_a_constant_change_nothing():
     model = small_model()
     ids = random_ids(model, 1, 9)

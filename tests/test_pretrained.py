@@ -59,6 +59,12 @@ def test_resizing_to_nothing_in_particular_returns_the_table():
     assert padded.get_input_embeddings().weight.shape == (64, 32), "refused before any change"
 
 
+def test_a_model_without_a_head_is_resized_too():
+    bare = small_model().model
+    bare.resize_token_embeddings(70)
+    assert bare(torch.tensor([[69]])).last_hidden_state.shape == (1, 1, 32)
+
+
 def test_a_resized_model_saves_and_loads(tmp_path):
     model = small_model()
     model.resize_token_embeddings(70)

@@ -225,6 +225,23 @@ def test_a_cache_only_goes_forward():
     cache.begin(torch.tensor([[2], [2]]))
 
 
+@torch.no_grad()
+def test_only_what_is_really_displaced_is_kept_for_an_undo():
+    model = small_model()
+    steps = []
+
+    class Watched(RollingCache):
+        def begin(self, positions):
+            steps.append(super().begin(positions))
+            return steps[-1]
+
+    ids, cache = random_ids(model, 1, 20), Watched.allocate(model.config, 1)
+    for part in (ids[:, :9], ids[:, 9:11], ids[:, 11:12]):
+        model(part, past_key_values=cache)
+    saved = [sum(before.shape[0] for _, before in step.overwritten) for step in steps]
+    assert saved == [0, 2 * 2 * 2, 2 * 2 * 1], "rows × (keys and values) × layers"
+
+
 def test_a_gap_in_the_positions_leaves_the_old_tokens_out_of_sight():
     cache = filled([[[0, 1, 2, 3]], [[9]]])  # W = 4: position 9 takes slot 1
     assert cache.positions.tolist() == [[0, 9, 2, 3]]
@@ -264,6 +281,13 @@ def test_a_forward_pass_that_fails_leaves_the_cache_as_it_was(length, size, laye
     if length >= 4:  # a full ring: every slot is as it was
         logits = model(ids[:, length:], past_key_values=cache).logits
         assert difference(logits, oracle_logits(model, ids)[:, length:]) <= BOUND
+
+
+def test_a_forward_pass_that_fails_without_a_cache_says_so_itself():
+    model = small_model()
+    failing(model, 1)
+    with pytest.raises(KeyboardInterrupt, match="stopped"):
+        model(random_ids(model, 1, 3), use_cache=False)
 
 
 @torch.no_grad()
