@@ -6,7 +6,7 @@ programs need. Nothing here imports plotting, notebook or download code.
 
 from mistral_edu.config import MistralConfig
 from mistral_edu.generation import GenerationConfig
-from mistral_edu.heads import MistralForCausalLM
+from mistral_edu.heads import MistralForCausalLM, MistralForSequenceClassification
 from mistral_edu.model import MistralModel
 from mistral_edu.rolling_cache import RollingCache
 from mistral_edu.tokenizer import MistralTokenizer
@@ -16,6 +16,7 @@ __all__ = [
     "GenerationConfig",
     "MistralConfig",
     "MistralForCausalLM",
+    "MistralForSequenceClassification",
     "MistralModel",
     "MistralTokenizer",
     "RollingCache",

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
@@ -30,6 +30,32 @@ AttentionFunction = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, int | None
 
 class BackendUnavailable(RuntimeError):
     """The attention backend asked for cannot run here; the message says why and what to do."""
+
+
+def attention_scores(
+    q: Float[Tensor, "B H T D"], k: Float[Tensor, "B Hkv S D"]
+) -> Float[Tensor, "B H T S"]:
+    """q · k / √D for every query and key, in float32; each key head scores its group of queries.
+
+    >>> attention_scores(torch.ones(1, 2, 1, 4), torch.ones(1, 1, 1, 4)).flatten()
+    tensor([2., 2.])
+    """
+    grouped = q.unflatten(1, (k.shape[1], -1))  # (B, H, T, D) → (B, Hkv, G, T, D)
+    scores = torch.einsum("bgrtd,bgsd->bgrts", grouped.float(), k.float())
+    return scores.flatten(1, 2) / math.sqrt(q.shape[-1])  # → (B, H, T, S)
+
+
+def masked_softmax(
+    scores: Float[Tensor, "B H T S"], seen: Bool[Tensor, "B heads T S"]
+) -> Float[Tensor, "B H T S"]:
+    """Softmax over the keys that are seen; rows that see nothing are zero.
+
+    >>> masked_softmax(torch.zeros(1, 1, 1, 3), torch.tensor([[[[True, False, True]]]])).flatten()
+    tensor([0.5000, 0.0000, 0.5000])
+    """
+    # A finite fill, not −inf: a row with no visible key would be softmax over −inf, which is NaN.
+    scores = scores.masked_fill(~seen, torch.finfo(scores.dtype).min)
+    return scores.softmax(dim=-1).masked_fill(~seen, 0.0)
 
 
 def attention_weights(
@@ -48,14 +74,9 @@ def attention_weights(
     tensor([[1.0000, 0.0000],
             [0.5000, 0.5000]])
     """
-    grouped = q.unflatten(1, (k.shape[1], -1))  # (B, H, T, D) → (B, Hkv, G, T, D)
-    scores = torch.einsum("bgrtd,bgsd->bgrts", grouped.float(), k.float())
-    scores = scores / math.sqrt(q.shape[-1])
-    seen = visible(q_positions, k_positions, window)[:, None, None]  # (B, 1, 1, T, S)
-    # A finite fill, not −inf: a row with no visible key would be softmax over −inf, which is NaN.
-    scores = scores.masked_fill(~seen, torch.finfo(scores.dtype).min)
-    weights = scores.softmax(dim=-1).masked_fill(~seen, 0.0)
-    return weights.flatten(1, 2)  # (B, Hkv, G, T, S) → (B, H, T, S)
+    scores = attention_scores(q, k)
+    seen = visible(q_positions, k_positions, window)[:, None]  # (B, T, S) → (B, 1, T, S)
+    return masked_softmax(scores, seen)
 
 
 def weighted_sum(

@@ -27,8 +27,8 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def activation(name: str) -> Callable[[Tensor], Tensor]:
-    """The activation function that `hidden_act` names.
+def activation(chosen: str | Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """The activation function that `hidden_act` names, or `hidden_act` itself if it is a function.
 
     Raises:
         ValueError: for a name that is not in the table.
@@ -37,9 +37,11 @@ def activation(name: str) -> Callable[[Tensor], Tensor]:
     >>> activation("silu")(torch.tensor([0.0, 1.0]))
     tensor([0.0000, 0.7311])
     """
-    if name not in ACTIVATIONS:
-        raise ValueError(f"hidden_act={name!r} is unknown: choose one of {sorted(ACTIVATIONS)}")
-    return ACTIVATIONS[name]
+    if not isinstance(chosen, str):
+        return chosen
+    if chosen not in ACTIVATIONS:
+        raise ValueError(f"hidden_act={chosen!r} is unknown: choose one of {sorted(ACTIVATIONS)}")
+    return ACTIVATIONS[chosen]
 
 
 class FeedForward(nn.Module):

@@ -7,7 +7,9 @@ Lesson: 10_heads_and_training.
 
 Conventions
     Labels are the input ids themselves; the shift by one happens here. A label of −100 is
-    ignored. The loss is computed in float32.
+    ignored. Others go from 0 to V − 1: the documentation's bracket includes V, which is no token.
+    The loss is computed in float32.
+    The classifier is in `classification.py`.
 """
 
 from collections.abc import Iterator
@@ -15,36 +17,52 @@ from typing import Any
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional
 
 from mistral_edu import generation
+from mistral_edu.classification import MistralForSequenceClassification
 from mistral_edu.config import MistralConfig
+from mistral_edu.inputs import batch_and_tokens
+from mistral_edu.losses import IGNORED, mean_cross_entropy, require_classes
 from mistral_edu.model import MistralModel
 from mistral_edu.outputs import CausalLMOutput
 from mistral_edu.pretrained import PretrainedModel
-from mistral_edu.rolling_cache import RollingCache
 
-IGNORED = -100
+__all__ = ["IGNORED", "MistralForCausalLM", "MistralForSequenceClassification", "next_token_loss"]
 
 
-def next_token_loss(logits: Float[Tensor, "B T V"], labels: Int[Tensor, "B T"]) -> Tensor:
+def require_token_labels(labels: Tensor, batch: int, tokens: int, vocabulary: int) -> None:
+    """Refuse labels that are not one token id, or −100, for each token.
+
+    >>> import torch
+    >>> require_token_labels(torch.tensor([[1, -100]]), batch=1, tokens=2, vocabulary=8)
+    """
+    if labels.shape != (batch, tokens):
+        raise ValueError(
+            f"labels has shape {tuple(labels.shape)}, expected {(batch, tokens)}: one for each "
+            "token (the shift by one is done here)"
+        )
+    require_classes(labels, vocabulary)
+
+
+def next_token_loss(logits: Float[Tensor, "B T V"], labels: Tensor) -> Float[Tensor, ""]:
     """Mean cross-entropy of predicting each token from those before it.
 
     Args:
         logits: scores; those at t predict the token at t + 1, so the last are not used.
-        labels: token ids, −100 where no loss is wanted.
+        labels: (B, T) token ids, −100 where no loss is wanted.
 
     Returns:
         A scalar; 0 if every label is ignored, so that training goes on.
+
+    Raises:
+        ValueError: for labels of another shape or type, or out of the vocabulary.
 
     >>> import torch
     >>> next_token_loss(torch.zeros(1, 3, 8), torch.tensor([[1, 2, -100]]))
     tensor(2.0794)
     """
-    predicted = logits[:, :-1].flatten(0, 1).float()
-    targets = labels[:, 1:].flatten()
-    total = functional.cross_entropy(predicted, targets, ignore_index=IGNORED, reduction="sum")
-    return total / (targets != IGNORED).sum().clamp(min=1)
+    require_token_labels(labels, *logits.shape)
+    return mean_cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
 
 
 class MistralForCausalLM(PretrainedModel):
@@ -76,17 +94,17 @@ class MistralForCausalLM(PretrainedModel):
 
     def forward(
         self,
-        input_ids: Int[Tensor, "B T"] | None = None,
+        input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        past_key_values: RollingCache | None = None,
-        inputs_embeds: Float[Tensor, "B T C"] | None = None,
-        labels: Int[Tensor, "B T"] | None = None,
+        past_key_values: Any = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
         use_cache: bool | None = None,
-        output_attentions: bool = False,
-        output_hidden_states: bool = False,
-        return_dict: bool = True,
-        head_mask: Float[Tensor, "L H"] | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        head_mask: Tensor | None = None,
         logits_to_keep: int = 0,
     ) -> CausalLMOutput | tuple:
         """Score every next token; arguments as in `MistralModel.forward`, and:
@@ -94,7 +112,18 @@ class MistralForCausalLM(PretrainedModel):
         Args:
             labels: (B, T) ids to predict (the input ids), −100 where no loss is wanted.
             logits_to_keep: compute only the last so many logits; 0 means all.
+
+        Raises:
+            ValueError: as `MistralModel.forward` and `next_token_loss`.
         """
+        if logits_to_keep < 0 or (logits_to_keep and labels is not None):
+            raise ValueError(
+                f"logits_to_keep={logits_to_keep} must be 0 or more, and 0 with labels: the loss "
+                "needs every logit"
+            )
+        if labels is not None:  # before the model runs, so that a cache does not move on in vain
+            shape = batch_and_tokens(input_ids, inputs_embeds)
+            require_token_labels(labels, *shape, self.config.vocab_size)
         output = self.model(
             input_ids,
             attention_mask,
@@ -104,6 +133,7 @@ class MistralForCausalLM(PretrainedModel):
             use_cache,
             output_attentions,
             output_hidden_states,
+            return_dict=True,
             head_mask=head_mask,
         )
         logits = self.lm_head(output.last_hidden_state[:, -logits_to_keep:])  # −0: all
@@ -114,7 +144,7 @@ class MistralForCausalLM(PretrainedModel):
             hidden_states=output.hidden_states,
             attentions=output.attentions,
         )
-        return result if return_dict else result.to_tuple()
+        return result if self.choice("return_dict", return_dict) else result.to_tuple()
 
     def generate(
         self, input_ids: Int[Tensor, "B T"], attention_mask: Tensor | None = None, **options: Any

@@ -7,60 +7,27 @@ Lesson: 09_the_full_model.
 
 Conventions
     Pre-norm, no biases. Parameter names are the Hugging Face checkpoint's.
-    All a forward pass needs to know about padding, caching and chunks is one array of absolute
-    positions; `token_positions` makes it.
+    What a caller may pass is checked in `inputs.py`; what all layers share is settled once, in
+    `chunk.py`. Here is only what the model does.
 """
 
+import warnings
+from typing import Any
+
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mistral_edu import backends
 from mistral_edu.attention import GroupedQueryAttention
+from mistral_edu.chunk import Chunk, plan_chunk
 from mistral_edu.config import MistralConfig
 from mistral_edu.feed_forward import FeedForward
+from mistral_edu.inputs import embed, head_factors
 from mistral_edu.norm import RMSNorm
 from mistral_edu.outputs import BaseModelOutput
 from mistral_edu.pretrained import PretrainedModel
-from mistral_edu.rolling_cache import RollingCache, Step
-from mistral_edu.rope import rotation
-
-
-def token_positions(
-    batch: int,
-    length: int,
-    attention_mask: Tensor | None = None,
-    position_ids: Tensor | None = None,
-    seen: Int[Tensor, "B"] | None = None,
-    device: torch.device | str = "cpu",
-) -> Int[Tensor, "B T"]:
-    """The absolute position of every token of a chunk, −1 for padding.
-
-    Args:
-        batch, length: B and T.
-        attention_mask: (B, at least T), 1 for tokens, 0 for padding. Only its last T columns
-            count: what came before is in the cache.
-        position_ids: (B or 1, T) explicit positions; counted from `seen` if None.
-        seen: tokens each row has put into the cache so far.
-
-    >>> token_positions(2, 3, attention_mask=torch.tensor([[0, 1, 1], [1, 1, 1]]))
-    tensor([[-1,  0,  1],
-            [ 0,  1,  2]])
-    >>> token_positions(1, 2, seen=torch.tensor([7]))
-    tensor([[7, 8]])
-    """
-    real = torch.ones(batch, length, dtype=torch.bool, device=device)
-    if attention_mask is not None:
-        if attention_mask.shape[0] != batch or attention_mask.shape[1] < length:
-            raise ValueError(
-                f"attention_mask has shape {tuple(attention_mask.shape)}, expected ({batch}, "
-                f"{length}) or ({batch}, tokens so far + {length})"
-            )
-        real = attention_mask[:, -length:].to(device).bool()
-    if position_ids is None:
-        start = torch.zeros(batch, dtype=torch.long, device=device) if seen is None else seen
-        position_ids = start[:, None] + real.long().cumsum(dim=1) - 1
-    return position_ids.to(device).expand(batch, length).masked_fill(~real, -1)
 
 
 class DecoderLayer(nn.Module):
@@ -82,18 +49,11 @@ class DecoderLayer(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "B T C"],
-        positions: Int[Tensor, "B T"],
-        turn: tuple[Tensor, Tensor],
-        attend: backends.AttentionFunction,
-        cache: RollingCache | None = None,
-        step: Step | None = None,
-        head_mask: Float[Tensor, "H"] | None = None,
-        output_weights: bool = False,
+        chunk: Chunk,
+        factors: Float[Tensor, "H"] | None = None,
     ) -> tuple[Float[Tensor, "B T C"], Tensor | None]:
         """Pass `x` through the layer; arguments as in `GroupedQueryAttention.forward`."""
-        attended, weights = self.self_attn(
-            self.input_layernorm(x), positions, turn, attend, cache, step, head_mask, output_weights
-        )
+        attended, weights = self.self_attn(self.input_layernorm(x), chunk, factors)
         x = x + attended
         return x + self.mlp(self.post_attention_layernorm(x)), weights
 
@@ -115,89 +75,110 @@ class MistralModel(PretrainedModel):
     def __init__(self, config: MistralConfig, attention: str = "auto") -> None:
         super().__init__(config)
         self.attention_backend = backends.resolve(attention)
+        self.gradient_checkpointing = False
+        self._has_warned = False
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         layers = (DecoderLayer(config, index) for index in range(config.num_hidden_layers))
         self.layers = nn.ModuleList(layers)
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.initialise_weights(self)
 
-    def _embed(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
-        if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("give exactly one of input_ids and inputs_embeds")
-        if inputs_embeds is not None:
-            return inputs_embeds
-        assert input_ids is not None
-        if input_ids.dim() != 2:
-            raise ValueError(
-                f"input_ids has shape {tuple(input_ids.shape)}, expected (batch, tokens): "
-                "add a batch axis with input_ids[None]"
-            )
-        try:
-            return self.embed_tokens(input_ids)
-        except IndexError:
-            raise ValueError(
-                f"input_ids range from {int(input_ids.min())} to {int(input_ids.max())}, expected "
-                f"0 to {self.config.vocab_size - 1} (vocab_size={self.config.vocab_size}): encode "
-                "the text with this model's own tokenizer"
-            ) from None
-
-    def _cache_for(self, x: Tensor, use_cache: bool | None) -> RollingCache | None:
-        if not (self.config.use_cache if use_cache is None else use_cache):
-            return None
-        return RollingCache.allocate(self.config, x.shape[0], dtype=x.dtype, device=x.device)
-
     def forward(
         self,
-        input_ids: Int[Tensor, "B T"] | None = None,
+        input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        past_key_values: RollingCache | None = None,
-        inputs_embeds: Float[Tensor, "B T C"] | None = None,
+        past_key_values: Any = None,
+        inputs_embeds: Tensor | None = None,
         use_cache: bool | None = None,
-        output_attentions: bool = False,
-        output_hidden_states: bool = False,
-        return_dict: bool = True,
-        head_mask: Float[Tensor, "L H"] | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        head_mask: Tensor | None = None,
     ) -> BaseModelOutput | tuple:
         """Run all layers over one chunk of tokens.
 
+        What is left at None among the last five is taken from the config.
+
         Args:
             input_ids: (B, T) token ids; or give `inputs_embeds` (B, T, hidden).
-            attention_mask: (B, T) or (B, tokens so far + T), 0 marks padding.
-            position_ids: (B, T) absolute positions; counted from the cache if None.
-            past_key_values: the cache an earlier chunk returned; updated in place.
-            use_cache: return a cache (default: the config's `use_cache`).
-            output_attentions: also return every layer's attention weights.
+            attention_mask: (B, T) or (B, tokens so far + T), 0 marks padding; or with four axes,
+                in the place of the visibility rule (see `custom_mask.py`).
+            position_ids: (B or 1, T) absolute positions, −1 for padding; counted from the cache
+                if None. Who sees whom goes by them.
+            past_key_values: the cache an earlier chunk returned: a `RollingCache`, updated in
+                place, or a tuple of (key, value) pairs.
+            use_cache: whether to keep the chunk and return the cache. A cache that is given is
+                used in any case; with False it stays as it is.
+            output_attentions: also return every layer's attention weights. They are computed
+                eagerly under any backend, so memory grows with T · S. Columns are the cache's
+                keys in the order of positions, then the chunk's tokens.
             output_hidden_states: also return L + 1 hidden states.
             return_dict: False returns a plain tuple.
-            head_mask: (L, H) factors for the heads' outputs, 0 switches a head off.
+            head_mask: (L, H) or (H,) factors for the heads' outputs, 0 switches a head off.
 
         Raises:
-            ValueError: for inputs that do not fit together, with both shapes.
+            ValueError: for inputs that do not fit together; the cache is then unchanged.
         """
-        x = self._embed(input_ids, inputs_embeds)
-        cache = past_key_values if past_key_values is not None else self._cache_for(x, use_cache)
-        seen = cache.lengths if cache is not None else None
-        batch, length, _ = x.shape
-        positions = token_positions(batch, length, attention_mask, position_ids, seen, x.device)
-        turn = rotation(positions, self.config.head_dim, self.config.rope_theta)
-        step = cache.begin(positions) if cache is not None else None
-        attend = backends.get(self.attention_backend)
-
-        states, attentions = [x], []
-        for index, layer in enumerate(self.layers):
-            mask = head_mask[index] if head_mask is not None else None
-            x, weights = layer(x, positions, turn, attend, cache, step, mask, output_attentions)
-            states.append(x)
-            attentions.append(weights)
-        x = states[-1] = self.norm(x)
-        if cache is not None and step is not None:
-            cache.commit(step)
+        x = embed(self.embed_tokens, input_ids, inputs_embeds)
+        factors = head_factors(head_mask, len(self.layers), self.config.num_attention_heads, x)
+        chunk = plan_chunk(
+            self.config,
+            x,
+            backends.get(self.attention_backend),
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past=past_key_values,
+            store=self._stores(use_cache, past_key_values),
+            weigh=self.choice("output_attentions", output_attentions),
+        )
+        self._warn_once(chunk)
+        wants_states = self.choice("output_hidden_states", output_hidden_states)
+        states: list[Tensor] = [x]
+        attentions: list[Tensor] = []
+        with chunk.kept():
+            for layer, heads in zip(self.layers, factors, strict=True):
+                x, weights = self._run(layer, x, chunk, heads)
+                if weights is not None:
+                    attentions.append(chunk.readable(weights))
+                if wants_states:
+                    states.append(x)
+            x = self.norm(x)
 
         output = BaseModelOutput(
             last_hidden_state=x,
-            past_key_values=cache,
-            hidden_states=tuple(states) if output_hidden_states else None,
-            attentions=tuple(attentions) if output_attentions else None,
+            past_key_values=chunk.past(as_pairs=isinstance(past_key_values, tuple | list)),
+            hidden_states=(*states[:-1], x) if wants_states else None,
+            attentions=tuple(attentions) if chunk.weigh else None,
         )
-        return output if return_dict else output.to_tuple()
+        return output if self.choice("return_dict", return_dict) else output.to_tuple()
+
+    def _run(self, layer: nn.Module, *arguments: Any) -> tuple[Tensor, Tensor | None]:
+        if self._is_checkpointing():
+            return checkpoint(layer, *arguments, use_reentrant=False)
+        return layer(*arguments)
+
+    def _is_checkpointing(self) -> bool:
+        return self.gradient_checkpointing and self.training and torch.is_grad_enabled()
+
+    def _stores(self, use_cache: bool | None, past: Any) -> bool:
+        if self._is_checkpointing():
+            if use_cache or past is not None:
+                raise ValueError(
+                    "use_cache and past_key_values do not go with gradient checkpointing, which "
+                    "runs each layer twice: pass use_cache=False"
+                )
+            return False
+        return (past is not None or self.config.use_cache) if use_cache is None else use_cache
+
+    def _warn_once(self, chunk: Chunk) -> None:
+        longest = self.config.max_position_embeddings
+        if self._has_warned or chunk.positions.is_meta:  # meta: shapes only, no numbers
+            return
+        if (chunk.positions >= longest).any():
+            self._has_warned = True
+            warnings.warn(
+                f"position {int(chunk.positions.max())} is past max_position_embeddings={longest}: "
+                "it is computed as any other, but the model was not trained so far",
+                stacklevel=3,
+            )

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from mistral_edu.rolling_cache import RollingCache
 
+Past = RollingCache | tuple[tuple[Tensor, Tensor], ...]
+
 
 class ModelOutput:
     """Base of the outputs: a dataclass that also behaves as its tuple of present fields."""
@@ -41,10 +43,11 @@ class BaseModelOutput(ModelOutput):
 
     Args:
         last_hidden_state: (B, T, hidden), after the final norm.
-        past_key_values: the cache, if used.
+        past_key_values: the cache, if the chunk was kept in one: a `RollingCache`, or pairs of
+            (key, value) if pairs were given.
         hidden_states: L + 1 tensors (B, T, hidden) on request: the embeddings, then each layer's
             output, the last one after the final norm.
-        attentions: L tensors (B, H, T, S) on request.
+        attentions: L tensors (B, H, T, S) on request; fewer heads in a layer that was pruned.
 
     >>> import torch
     >>> len(BaseModelOutput(torch.zeros(1, 2, 4)))
@@ -52,7 +55,7 @@ class BaseModelOutput(ModelOutput):
     """
 
     last_hidden_state: Tensor
-    past_key_values: RollingCache | None = None
+    past_key_values: Past | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
 
@@ -72,6 +75,26 @@ class CausalLMOutput(ModelOutput):
 
     loss: Tensor | None = None
     logits: Tensor | None = None
-    past_key_values: RollingCache | None = None
+    past_key_values: Past | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+@dataclass
+class SequenceClassifierOutput(ModelOutput):
+    """Of `MistralForSequenceClassification`: as `CausalLMOutput`, with logits for each text.
+
+    Args:
+        loss: scalar, if labels were given.
+        logits: (B, num_labels), of the last token attended to in each row.
+
+    >>> import torch
+    >>> SequenceClassifierOutput(logits=torch.zeros(1, 2))["logits"].shape
+    torch.Size([1, 2])
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    past_key_values: Past | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None

@@ -12,38 +12,19 @@ Conventions
     A chunk attends to (cache ∪ chunk) BEFORE anything is evicted; its earliest queries still see
     keys that its last tokens will overwrite. Only its last W tokens are then written.
     Padding (position −1) is never written. `lengths` counts every token ever seen.
+    A chunk that fails on its way is rolled back: the cache is then what it was before.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional
 
+from mistral_edu.cache_step import Slot, Step, require_distinct, require_fit, slots_to_add
 from mistral_edu.config import MistralConfig
-
-
-@dataclass(frozen=True)
-class Slot:
-    """One slot as the pictures show it: its index, the position it holds, its age in tokens."""
-
-    index: int
-    position: int
-    age: int | None
-
-
-@dataclass(frozen=True)
-class Step:
-    """Where one chunk goes: computed once by `begin`, used by every layer, ended by `commit`."""
-
-    positions: Int[Tensor, "B T"]
-    key_positions: Int[Tensor, "B S"]
-    rows: Int[Tensor, "N"]
-    columns: Int[Tensor, "N"]
-    slots: Int[Tensor, "N"]
-    used_slots: int
-    in_place: bool
+from mistral_edu.legacy_cache import store_pairs
 
 
 class RollingCache:
@@ -52,6 +33,7 @@ class RollingCache:
     Args:
         keys, values: one tensor per layer, (B, Hkv, slots, D).
         window: W, or None if nothing may be evicted.
+        grows: whether to add slots when they are full, instead of refusing.
 
     >>> config = MistralConfig(hidden_size=8, num_attention_heads=2, num_key_value_heads=1,
     ...                        num_hidden_layers=1, sliding_window=3)
@@ -66,8 +48,10 @@ class RollingCache:
     [[3, 4, 2, 5, 6]] → [[6, 4, 5]]
     """
 
-    def __init__(self, keys: list[Tensor], values: list[Tensor], window: int | None) -> None:
-        self.keys, self.values, self.window = keys, values, window
+    def __init__(
+        self, keys: list[Tensor], values: list[Tensor], window: int | None, grows: bool = False
+    ) -> None:
+        self.keys, self.values, self.window, self.grows = keys, values, window, grows
         batch, _, slots, _ = keys[0].shape
         self.positions: Int[Tensor, "B slots"] = keys[0].new_full((batch, slots), -1).long()
         self.lengths: Int[Tensor, "B"] = keys[0].new_zeros(batch).long()
@@ -87,8 +71,8 @@ class RollingCache:
         Args:
             config: gives layers, heads, D and W.
             batch_size: B.
-            capacity: tokens that will ever be stored, if known. Without a window it is the limit
-                (default: `max_position_embeddings`).
+            capacity: tokens that will ever be stored, if known. Without a window it is the limit;
+                without either the cache starts with 64 slots and doubles when they are full.
             dtype, device: of keys and values.
 
         >>> seven_b = MistralConfig.mistral_7b_v0_1()
@@ -97,13 +81,13 @@ class RollingCache:
         512.0
         """
         limits = [n for n in (config.sliding_window, capacity) if n is not None]
-        slots = max(1, min(limits, default=config.max_position_embeddings))
+        slots = max(1, min(limits, default=64))
         shape = (batch_size, config.num_key_value_heads, slots, config.head_dim)
         layers = range(config.num_hidden_layers)
         # Zeros, not empty: garbage in an unused slot could be NaN, and 0 · NaN is NaN.
         keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in layers]
         values = [torch.zeros(shape, dtype=dtype, device=device) for _ in layers]
-        return cls(keys, values, config.sliding_window)
+        return cls(keys, values, config.sliding_window, grows=not limits)
 
     @property
     def slot_count(self) -> int:
@@ -112,7 +96,7 @@ class RollingCache:
 
     @property
     def nbytes(self) -> int:
-        """Bytes held by keys and values; constant for the life of the cache."""
+        """Bytes held by keys and values; constant with a window or a capacity."""
         return sum(t.numel() * t.element_size() for t in (*self.keys, *self.values))
 
     @property
@@ -121,28 +105,21 @@ class RollingCache:
         return min(int(self.lengths.max()), self.slot_count)
 
     def begin(self, positions: Int[Tensor, "B T"]) -> Step:
-        """Plan one chunk of tokens at `positions`: what it will attend to, where it will be stored.
+        """Plan one chunk at `positions`: what it will attend to, where it will be stored.
 
         Raises:
-            ValueError: if the batch differs, or a key that is still visible would be evicted.
+            ValueError: if the batch differs, a position comes late or twice, or the cache is full.
         """
-        if len(positions) != len(self.positions):
-            raise ValueError(
-                f"the chunk has {len(positions)} rows but the cache has {len(self.positions)}: "
-                "allocate a cache with the batch's size"
-            )
+        require_fit(positions, self.lengths)
+        require_distinct(positions, "a cache holds one token for each; pass use_cache=False")
         last = positions.amax(dim=1, keepdim=True)
         end = max(int(last.max()) + 1, int(self.lengths.max()))
-        if self.window != self.slot_count and end > self.slot_count:
-            raise ValueError(
-                f"position {end - 1} does not fit a cache of {self.slot_count} slots with "
-                f"window={self.window}: allocate it with capacity={end} or more"
-            )
+        self._make_room(end)
         kept: Bool[Tensor, "B T"] = (positions >= 0) & (positions > last - self.slot_count)
         rows, columns = kept.nonzero(as_tuple=True)
         slots = positions[rows, columns] % self.slot_count
         # One token may overwrite before it attends: what it evicts, at p − W, it does not see.
-        in_place = positions.shape[1] == 1 and not torch.is_grad_enabled()
+        in_place = positions.shape[1] == 1 and self.filled > 0 and not torch.is_grad_enabled()
         if in_place:
             used = min(end, self.slot_count)
             after = self.positions.index_put((rows, slots), positions[rows, columns])
@@ -150,7 +127,23 @@ class RollingCache:
         else:
             used = self.filled
             key_positions = torch.cat([self.positions[:, :used], positions], dim=1)
-        return Step(positions, key_positions, rows, columns, slots, used, in_place)
+        evicts = self.filled > 0 and end > self.slot_count
+        return Step(positions, key_positions, rows, columns, slots, used, in_place, evicts)
+
+    def peek(self, positions: Int[Tensor, "B T"]) -> Step:
+        """Plan a chunk that attends to the cache as in `begin`, and leaves no trace in it."""
+        require_fit(positions, self.lengths)
+        key_positions = torch.cat([self.positions[:, : self.filled], positions], dim=1)
+        none = positions.new_zeros(0)
+        return Step(positions, key_positions, none, none, none, self.filled, in_place=False)
+
+    def _make_room(self, end: int) -> None:
+        if more := slots_to_add(end, self.slot_count, self.window, self.grows):
+            self.keys, self.values = (
+                [functional.pad(ring, (0, 0, 0, more)) for ring in rings]
+                for rings in (self.keys, self.values)
+            )
+            self.positions = functional.pad(self.positions, (0, more), value=-1)
 
     def update(
         self,
@@ -165,29 +158,40 @@ class RollingCache:
             before = ring[:, :, : step.used_slots]
             attended.append(before if step.in_place else torch.cat([before, new], dim=2))
             chosen = new.detach().transpose(1, 2)[step.rows, step.columns]  # → (N, Hkv, D)
-            ring.transpose(1, 2)[step.rows, step.slots] = chosen
+            ring = ring.transpose(1, 2)  # → (B, slots, Hkv, D), the same memory
+            if step.evicts:
+                step.overwritten.append((ring, ring[step.rows, step.slots]))
+            ring[step.rows, step.slots] = chosen
         return attended[0], attended[1]
 
     def commit(self, step: Step) -> None:
         """End a chunk, after its last layer: note which positions the slots now hold."""
+        self.lengths = torch.maximum(self.lengths, step.positions.amax(dim=1) + 1)
         stored = step.positions[step.rows, step.columns]
         self.positions[step.rows, step.slots] = stored
-        self.lengths = torch.maximum(self.lengths, step.positions.amax(dim=1) + 1)
+
+    def rollback(self, step: Step) -> None:
+        """Undo a chunk that failed in some layer: put back what it overwrote."""
+        for ring, before in step.overwritten:
+            ring[step.rows, step.slots] = before
 
     def __len__(self) -> int:
         """L, the number of layers: a cache is a sequence of (key, value) pairs."""
         return len(self.keys)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Each layer's (key, value), (B, Hkv, S, D), unrolled into position order.
+    def __getitem__(self, layer: int) -> tuple[Tensor, Tensor]:
+        """One layer's (key, value), (B, Hkv, S, D), unrolled into position order.
 
         Rows shorter than the longest are zero on the left, as in a left-padded batch.
         """
-        order = self.positions.argsort(dim=1)[:, self.slot_count - self.filled :]
-        rows = torch.arange(len(order), device=order.device)[:, None]
-        for key, value in zip(self.keys, self.values, strict=True):
-            key, value = (x.transpose(1, 2)[rows, order].transpose(1, 2) for x in (key, value))
-            yield key, value
+        held, order = (x[:, self.slot_count - self.filled :] for x in self.positions.sort(dim=1))
+        order, empty = order[:, None, :, None], (held < 0)[:, None, :, None]  # → (B, 1, S, 1)
+        rings = (self.keys[layer], self.values[layer])
+        key, value = (ring.take_along_dim(order, dim=2).masked_fill(empty, 0) for ring in rings)
+        return key, value
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return (self[layer] for layer in range(len(self)))
 
     def slots(self, row: int = 0) -> list[Slot]:
         """What each slot of one row holds, for pictures and for reading."""
@@ -233,18 +237,13 @@ class RollingCache:
         lengths: Int[Tensor, "B"] | None = None,
         capacity: int | None = None,
     ) -> "RollingCache":
-        """Build a cache from one (key, value) per layer, each (B, Hkv, S, D) in position order.
+        """Build a cache from pairs as `to_legacy` writes them.
 
-        `lengths` says how many tokens each row has seen, if not S (a padded or wrapped batch);
-        `capacity` is as in `allocate`.
+        `lengths` says how many tokens each row has seen, if not S (a padded or wrapped batch).
         """
         first = past[0][0]
-        batch, _, stored, _ = first.shape
-        new = cls.allocate(config, batch, capacity=capacity, dtype=first.dtype, device=first.device)
-        seen = torch.full((batch,), stored) if lengths is None else lengths
-        columns = torch.arange(-stored, 0, device=first.device)
-        step = new.begin((seen.to(first.device)[:, None] + columns).clamp(min=-1))
-        for layer, (key, value) in enumerate(past):
-            new.update(layer, key, value, step)
-        new.commit(step)
+        new = cls.allocate(
+            config, len(first), capacity=capacity, dtype=first.dtype, device=first.device
+        )
+        store_pairs(new, past, lengths)
         return new

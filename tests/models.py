@@ -38,16 +38,20 @@ def random_config(seed: int) -> MistralConfig:
     draw = random.Random(seed)
     shared, group = draw.choice([1, 2, 3, 4]), draw.choice([1, 2, 4])
     head_dim = draw.choice([4, 8, 16])
+    # The width of the residual stream need not be that of all heads together.
+    hidden = shared * group * head_dim if draw.random() < 0.6 else draw.choice([12, 24, 40])
     return small_config(
         vocab_size=draw.randint(40, 120),
-        hidden_size=shared * group * head_dim,
+        hidden_size=hidden,
+        head_dim=head_dim,
         intermediate_size=draw.randint(16, 96),
         num_hidden_layers=draw.randint(1, 4),
         num_attention_heads=shared * group,
         num_key_value_heads=shared,
-        sliding_window=draw.choice([2, 3, 4, 5, 8, 13]),
+        sliding_window=draw.choice([2, 3, 4, 5, 7, None]),
         rope_theta=draw.choice([100.0, 10000.0, 1e6]),
-        rms_norm_eps=draw.choice([1e-6, 1e-5]),
+        rms_norm_eps=draw.choice([1e-6, 1e-5, 1e-3]),
+        tie_word_embeddings=draw.random() < 0.3,
         initializer_range=0.15,  # wider models than small_config's: keep rounding from growing
     )
 

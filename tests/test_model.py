@@ -1,11 +1,9 @@
-"""The assembled model: shapes, positions, outputs, head masks, and the numbers of the 7B."""
+"""The assembled model: what it sees, what it returns, head masks, and the numbers of the 7B."""
 
 import pytest
 import torch
 
 from mistral_edu import MistralConfig, MistralForCausalLM, MistralModel
-from mistral_edu.heads import next_token_loss
-from mistral_edu.model import token_positions
 from tests.models import difference, oracle_logits, random_ids, small_model
 
 
@@ -16,6 +14,23 @@ def test_the_7b_has_exactly_7241732096_parameters():
     assert model.num_parameters() == 7_241_732_096
     assert bare.num_parameters() == 7_110_660_096
     assert len(model.state_dict()) == 291
+
+
+def test_nothing_is_tabled_so_a_model_is_no_larger_than_its_weights():
+    with torch.device("meta"):
+        model = MistralForCausalLM(MistralConfig(num_hidden_layers=2))  # 131,072 positions
+    assert list(model.buffers()) == []
+    plain = [x for part in model.modules() for x in vars(part).values() if torch.is_tensor(x)]
+    assert plain == []
+
+
+@torch.no_grad()
+def test_in_half_precision_position_5000_is_as_sharp_as_position_0():
+    model = small_model(max_position_embeddings=9000).bfloat16()
+    ids = random_ids(model, 1, 9)
+    here = model(ids).logits.float()
+    there = model(ids, position_ids=torch.arange(5000, 5009)[None]).logits.float()
+    assert difference(there, here) <= 0.05
 
 
 def test_hidden_states_are_the_embeddings_then_each_layer_the_last_after_the_norm():
@@ -37,40 +52,11 @@ def test_attentions_on_request_sum_to_one_and_change_nothing(attention):
     assert difference(output.logits, model(ids).logits) <= 1e-5
 
 
-def test_tuples_come_in_the_documented_order():
-    model = small_model()
-    ids = random_ids(model, 1, 4)
-    options = dict(output_hidden_states=True, output_attentions=True)
-    named = model(ids, labels=ids, **options)
-    plain = model(ids, labels=ids, return_dict=False, **options)
-    names = ["loss", "logits", "past_key_values", "hidden_states", "attentions"]
-    assert len(plain) == len(names) == len(named)
-    for value, name in zip(plain, names, strict=True):
-        assert type(value) is type(named[name])
-    assert torch.equal(named[1], named.logits)
-    assert model(ids, use_cache=False, return_dict=False)[0].shape == (1, 4, 64)
-
-
 def test_embeddings_may_be_given_instead_of_ids():
     model = small_model()
     ids = random_ids(model, 1, 4)
     found = model(inputs_embeds=model.get_input_embeddings()(ids)).logits
     assert torch.equal(found, model(ids).logits)
-
-
-@pytest.mark.parametrize(
-    "given",
-    [{}, {"input_ids": torch.ones(1, 1, dtype=torch.long), "inputs_embeds": torch.ones(1, 1, 32)}],
-)
-def test_ids_and_embeddings_exclude_each_other(given):
-    with pytest.raises(ValueError, match="exactly one of input_ids and inputs_embeds"):
-        small_model()(**given)
-
-
-@pytest.mark.parametrize("bad", [64, -1])
-def test_ids_outside_the_vocabulary_are_named(bad):
-    with pytest.raises(ValueError, match=f"{bad}.*vocab_size=64"):
-        small_model()(torch.tensor([[1, bad]]))
 
 
 def test_a_future_token_changes_nothing_before_it():
@@ -105,6 +91,19 @@ def test_right_padding_equals_single_rows_too():
     assert difference(found, oracle_logits(model, ids[:1, :6])[0]) <= 1e-5
 
 
+@torch.no_grad()
+def test_rows_padded_on_the_right_go_on_where_they_ended():
+    model = small_model()
+    ids, mask = random_ids(model, 2, 9), torch.ones(2, 9, dtype=torch.long)
+    mask[0, 3:6] = 0  # row 0: three tokens, three of padding, three more tokens
+    cache = model(ids[:, :6], attention_mask=mask[:, :6], use_cache=True).past_key_values
+    assert cache.lengths.tolist() == [3, 6]
+    found = model(ids[:, 6:], attention_mask=mask, past_key_values=cache).logits
+    alone = oracle_logits(model, ids[:1, [0, 1, 2, 6, 7, 8]])[0, 3:]
+    assert difference(found[0], alone) <= 1e-5
+    assert difference(found[1], oracle_logits(model, ids[1:])[0, 6:]) <= 1e-5
+
+
 def test_positions_shifted_by_a_constant_change_nothing():
     model = small_model()
     ids = random_ids(model, 1, 9)
@@ -112,15 +111,52 @@ def test_positions_shifted_by_a_constant_change_nothing():
     assert difference(shifted, oracle_logits(model, ids)) <= 1e-5
 
 
-def test_positions_count_from_the_cache_and_skip_padding():
-    mask = torch.tensor([[0, 1, 1], [1, 1, 1]])
-    found = token_positions(2, 3, attention_mask=mask, seen=torch.tensor([4, 0]))
-    assert found.tolist() == [[-1, 4, 5], [0, 1, 2]]
+def test_hidden_states_and_attentions_of_a_chunk_are_those_of_the_whole_text():
+    model = small_model(sliding_window=None)
+    ids, wanted = random_ids(model, 2, 9), dict(output_hidden_states=True, output_attentions=True)
+    whole = model(ids, **wanted)
+    cache = model(ids[:, :5], use_cache=True).past_key_values
+    part = model(ids[:, 5:], past_key_values=cache, **wanted)
+    for found, expected in zip(part.hidden_states, whole.hidden_states, strict=True):
+        assert difference(found, expected[:, 5:]) <= 1e-5
+    for found, expected in zip(part.attentions, whole.attentions, strict=True):
+        assert difference(found, expected[:, :, 5:]) <= 1e-5
 
 
-def test_a_mask_shorter_than_the_text_is_refused():
-    with pytest.raises(ValueError, match=r"attention_mask has shape \(1, 2\), expected \(1, 3\)"):
-        token_positions(1, 3, attention_mask=torch.ones(1, 2))
+@torch.no_grad()
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_attentions_over_a_wrapped_ring_come_in_the_order_of_positions(size):
+    model = small_model(sliding_window=4)
+    ids = random_ids(model, 1, 11 + size)
+    cache = model(ids[:, :11], use_cache=True).past_key_values
+    part = model(ids[:, 11:], past_key_values=cache, output_attentions=True)
+    whole = model(ids, output_attentions=True)
+    for found, expected in zip(part.attentions, whole.attentions, strict=True):
+        columns = found.shape[-1]
+        assert columns == (4 if size == 1 else 4 + size)
+        assert difference(found, expected[:, :, 11:, -columns:]) <= 1e-5
+
+
+@pytest.mark.parametrize("name", ["output_attentions", "output_hidden_states"])
+def test_what_forward_is_not_told_it_takes_from_the_config(name):
+    field = name.removeprefix("output_")
+    told, silent = small_model(**{name: True}), small_model()
+    ids = random_ids(told, 1, 4)
+    for model in (told, told.model):
+        assert model(ids)[field] is not None
+        assert model(ids, **{name: False})[field] is None
+    for model in (silent, silent.model):
+        assert model(ids)[field] is None
+        assert model(ids, **{name: True})[field] is not None
+
+
+def test_return_dict_and_use_cache_come_from_the_config_too():
+    model = small_model(return_dict=False, use_cache=False)
+    ids = random_ids(model, 1, 4)
+    for part in (model, model.model):
+        assert isinstance(part(ids), tuple) and len(part(ids)) == 1
+        named = part(ids, return_dict=True, use_cache=True)
+        assert named.past_key_values.lengths.tolist() == [4]
 
 
 def test_a_masked_head_contributes_nothing():
@@ -134,42 +170,9 @@ def test_a_masked_head_contributes_nothing():
     assert difference(masked, model(ids).logits) <= 1e-6
 
 
-def test_the_loss_predicts_the_next_token_and_skips_ignored_labels():
+def test_one_head_mask_may_serve_all_layers():
     model = small_model()
-    ids = random_ids(model, 2, 5)
-    labels = ids.clone()
-    labels[0, 3:] = -100
-    output = model(ids, labels=labels)
-    logs = output.logits.log_softmax(-1)
-    picked = [
-        logs[b, t, ids[b, t + 1]] for b in range(2) for t in range(4) if labels[b, t + 1] != -100
-    ]
-    assert torch.allclose(output.loss, -torch.stack(picked).mean())
-
-
-def test_a_batch_whose_labels_are_all_ignored_has_loss_zero_and_zero_gradients():
-    logits = torch.randn(1, 3, 8, requires_grad=True)
-    loss = next_token_loss(logits, torch.full((1, 3), -100))
-    loss.backward()
-    assert loss.item() == 0 and not logits.grad.any()
-
-
-def test_only_the_logits_asked_for_are_computed():
-    model = small_model()
-    ids = random_ids(model, 1, 5)
-    found = model(ids, logits_to_keep=2).logits
-    assert difference(found, model(ids).logits[:, -2:]) <= 1e-6
-
-
-def test_tied_embeddings_share_one_matrix():
-    model = small_model(tie_word_embeddings=True)
-    assert model.lm_head.weight is model.get_input_embeddings().weight
-    untied = small_model()
-    assert untied.num_parameters() - model.num_parameters() == 64 * 32
-
-
-def test_fresh_weights_have_the_configured_spread_and_a_zero_padding_row():
-    model = small_model(initializer_range=0.05, pad_token_id=7)
-    assert abs(model.lm_head.weight.std().item() - 0.05) < 0.005
-    assert not model.get_input_embeddings().weight[7].any()
-    assert torch.equal(model.model.norm.weight, torch.ones(32))
+    ids, mask = random_ids(model, 1, 5), torch.tensor([1, 0, 1, 0])
+    found = model(ids, head_mask=mask).logits
+    assert torch.equal(found, model(ids, head_mask=mask.repeat(2, 1)).logits)
+    assert not torch.equal(found, model(ids).logits)
