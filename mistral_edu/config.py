@@ -75,7 +75,6 @@ key/value head must serve the same number of query heads
 
     def __init__(
         self,
-        /,
         vocab_size: int = 32000,
         hidden_size: int = 4096,
         intermediate_size: int = 14336,
@@ -210,6 +209,8 @@ key/value head must serve the same number of query heads
                 f"model_type={family!r} is not 'mistral': this library implements Mistral only"
             )
         check_types(fields)
+        if "self" in fields:
+            raise ValueError("'self' cannot be a field of a config: name the field otherwise")
         return cls(**fields)
 
     def save_pretrained(self, folder: str | Path) -> None:

@@ -20,10 +20,11 @@ PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_class
 
 @dataclass(frozen=True)
 class Rule:
-    """One kind of value: how to tell it, and how to say it."""
+    """One kind of value: how to tell it, how to say it, and the most a count may be."""
 
     accepts: Callable[[Any], bool]
     wanted: str
+    most: int | None = None
 
 
 def _whole(value: Any, least: int, most: int) -> bool:
@@ -31,8 +32,8 @@ def _whole(value: Any, least: int, most: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
-def _count(most: int) -> Rule:
-    return Rule(lambda value: _whole(value, 1, most), f"a whole number from 1 to {most:,}")
+def _count(most: int, least: str = "at least 1") -> Rule:
+    return Rule(lambda value: _whole(value, 1, most), f"a whole number, {least}", most)
 
 
 def _number(least_excluded: bool) -> Rule:
@@ -47,7 +48,9 @@ def _number(least_excluded: bool) -> Rule:
 
 def _or_none(rule: Rule, meaning: str) -> Rule:
     return Rule(
-        lambda value: value is None or rule.accepts(value), f"{rule.wanted}, or None{meaning}"
+        lambda value: value is None or rule.accepts(value),
+        f"{rule.wanted}, or None{meaning}",
+        rule.most,
     )
 
 
@@ -69,7 +72,9 @@ RULES: dict[str, Rule] = {
     "num_key_value_heads": _or_none(_count(2**16), " for one to each query head"),
     "head_dim": _or_none(_count(2**16), " for hidden_size / num_attention_heads"),
     "max_position_embeddings": _count(2**31 - 1),
-    "sliding_window": _or_none(_count(2**31 - 1), " for no window (a query always sees itself)"),
+    "sliding_window": _or_none(
+        _count(2**31 - 1, "at least 1 (a query sees itself)"), " for no window"
+    ),
     "num_labels": _or_none(_count(2**24), " for 2"),
     "initializer_range": _number(least_excluded=False),
     "rms_norm_eps": _number(least_excluded=True),
@@ -103,12 +108,15 @@ def check_types(fields: Mapping[str, Any]) -> None:
     >>> check_types({"hidden_size": "64"})
     Traceback (most recent call last):
     ...
-    ValueError: hidden_size='64' must be a whole number from 1 to 1,048,576
+    ValueError: hidden_size='64' must be a whole number, at least 1
     """
     for name, value in fields.items():
         rule = RULES.get(name)
-        if rule is not None and not rule.accepts(value):
-            raise ValueError(f"{name}={reprlib.repr(value)} must be {rule.wanted}")
+        if rule is None or rule.accepts(value):
+            continue
+        too_large = rule.most is not None and isinstance(value, int) and value > rule.most
+        wanted = f"at most {rule.most:,}" if too_large else rule.wanted
+        raise ValueError(f"{name}={reprlib.repr(value)} must be {wanted}")
 
 
 def check_heads(hidden: int, heads: int, shared: int, head_dim: int | None) -> None:

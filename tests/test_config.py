@@ -185,9 +185,10 @@ def test_a_changed_copy_leaves_the_original():
         ({"hidden_size": 100, "num_attention_heads": 8}, "hidden_size=100 .*heads=8"),
         ({"hidden_size": 96, "num_attention_heads": 32}, "head_dim=3 .* must be even"),
         ({"head_dim": 7}, "head_dim=7 .* must be even"),
-        ({"sliding_window": 0}, "sliding_window=0 must be .* from 1 .*, or None for no window"),
+        ({"sliding_window": 0}, "sliding_window=0 must be .* at least 1 .*, or None for no window"),
         ({"sliding_window": -1}, "sliding_window=-1 must be"),
-        ({"vocab_size": 0}, "vocab_size=0"),
+        ({"vocab_size": 0}, "vocab_size=0 must be a whole number, at least 1$"),
+        ({"hidden_size": 2**40}, "hidden_size=1099511627776 must be at most 1,048,576$"),
         ({"rope_theta": -1.0}, "rope_theta=-1.0 must be a finite number above 0"),
         ({"rms_norm_eps": 0.0}, "rms_norm_eps=0.0 must be"),
         ({"initializer_range": -0.1}, "initializer_range=-0.1 must be"),
@@ -231,6 +232,7 @@ WRONG = {
     "heads that are no list": '{"pruned_heads": {"0": 3}}',
     "a mixed list of ends": '{"eos_token_id": [1, "2"]}',
     "a method's name": '{"from_dict": 1}',
+    "the word self": '{"self": 1}',
     "a dunder": '{"__class__": 1}',
 }
 
@@ -244,7 +246,7 @@ def test_a_field_of_the_wrong_kind_is_a_value_error_that_names_the_file(tmp_path
 
 
 def test_harmless_oddities_are_kept(tmp_path):
-    (tmp_path / "config.json").write_text('{"eos_token_id": [2, 7], "self": 1, "a b": {"c": null}}')
+    (tmp_path / "config.json").write_text('{"eos_token_id": [2, 7], "a b": {"c": null}}')
     config = MistralConfig.from_pretrained(tmp_path)
     assert (config.eos_token_id, config.to_dict()["a b"]) == ([2, 7], {"c": None})
 
