@@ -140,6 +140,7 @@ def test_padding_goes_to_the_asked_side_and_is_masked():
     ids, mask = real.pad([[1, 5], [1, 6, 7]], side="right")
     assert (ids.tolist(), mask.tolist()) == ([[1, 5, 0], [1, 6, 7]], [[1, 1, 0], [1, 1, 1]])
     assert ids.dtype is mask.dtype is torch.int64
+    assert real.pad([[real.pad_id, 5], [6]])[1].tolist() == [[1, 1], [0, 1]], "only filling is 0"
 
 
 def test_rows_without_an_id_make_a_batch_without_a_column():
