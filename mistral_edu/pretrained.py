@@ -83,24 +83,32 @@ class PretrainedModel(nn.Module):
             attention: a backend's name.
 
         Raises:
-            FileNotFoundError, ValueError: see `mistral_edu.weights.load_weights`.
+            FileNotFoundError, ValueError: see `open_safetensors` and `load_weights`.
         """
-        from mistral_edu.weights import load_weights
+        from mistral_edu.weights.model_weights import load_weights, require_plausible
+        from mistral_edu.weights.sources import open_safetensors
 
-        config = MistralConfig.from_pretrained(folder)
+        source, config = open_safetensors(folder), MistralConfig.from_pretrained(folder)
+        require_plausible(config, source)
         with torch.device("meta"):
             model = cls(config, attention)  # type: ignore[call-arg]
-        load_weights(model, folder, dtype=dtype, device=device)
+        load_weights(model, source, dtype=dtype, device=device)
         return model.eval()
 
-    def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
-        """Write config.json and model.safetensors, each whole or not at all.
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        *,
+        dtype: torch.dtype | None = None,
+        max_shard_bytes: int = 5 * 10**9,
+    ) -> None:
+        """Write config.json and the weights, together or not at all.
 
         Args:
             folder: made if absent.
             dtype: cast weights to this first; None keeps theirs.
+            max_shard_bytes: more than this is split over several files, with an index.
         """
-        from mistral_edu.weights import save_weights
+        from mistral_edu.weights.model_weights import save_model
 
-        self.config.save_pretrained(folder)
-        save_weights(self, folder, dtype=dtype)
+        save_model(self, folder, dtype=dtype, max_shard_bytes=max_shard_bytes)

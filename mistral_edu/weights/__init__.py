@@ -1,9 +1,9 @@
-"""Weights on disk: safetensors files, read checked and written whole.
+"""Weights on disk: checkpoints read checked, mapped and whole, and written whole.
 
 Lesson: 11_weights.
 """
 
+from mistral_edu.weights.errors import WeightsError
 from mistral_edu.weights.named import load
-from mistral_edu.weights.safetensors_files import WeightsError, load_weights, save_weights
 
-__all__ = ["WeightsError", "load", "load_weights", "save_weights"]
+__all__ = ["WeightsError", "load"]

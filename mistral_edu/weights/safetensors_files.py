@@ -1,126 +1,118 @@
-"""Read and write `model.safetensors`: the whole model, checked by name and shape first.
+"""One safetensors file, read a tensor at a time: checked when opened, mapped when read.
+
+Reading maps the tensor's own bytes of the file into memory and copies nothing. The pages of a
+tensor are loaded when they are first touched, and given back when the tensor is dropped. The
+safetensors library maps a file as one piece and gives nothing back before its last tensor is gone:
+casting a checkpoint would then hold it twice.
 
 Lesson: 11_weights.
 
 Conventions
-    Loading maps the file into memory and assigns its tensors to a model built on the meta
-    device, so no weight is initialised or copied in vain.
-    Every difference between file and model is listed at once.
-    Writing goes to a temporary name in the same folder, then renames.
+    Mappings are private: writing to a tensor (training does) changes memory, never the file.
+    What no reader can find out: a flipped bit in the data, for the format has no checksum.
 """
 
+import mmap
 import os
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from mistral_edu.pretrained import PretrainedModel
-
-WEIGHTS_FILE = "model.safetensors"
-
-
-class WeightsError(ValueError):
-    """A weights file that is damaged or does not fit the model; the message lists every problem."""
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist: give a folder that save_pretrained wrote")
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise WeightsError(f"{path} is damaged ({error}): copy or save it again") from error
+from mistral_edu.weights.errors import WeightsError
+from mistral_edu.weights.safetensors_header import (
+    LENGTH_BYTES,
+    Entry,
+    header_length,
+    parse_header,
+    size_of,
+)
 
 
-def mismatches(expected: dict[str, Tensor], found: dict[str, Tensor]) -> list[str]:
-    """Every way in which the tensors found differ from those expected, one line each.
-
-    >>> mismatches({"a": torch.zeros(2), "b": torch.zeros(1)}, {"a": torch.zeros(3)})
-    ['a: has shape (3,), expected (2,)', 'b: is missing']
-    """
-    lines = []
-    for name in sorted(expected.keys() | found.keys()):
-        if name not in found:
-            lines.append(f"{name}: is missing")
-        elif name not in expected:
-            lines.append(f"{name}: belongs to no parameter")
-        elif expected[name].shape != found[name].shape:
-            has, wants = tuple(found[name].shape), tuple(expected[name].shape)
-            lines.append(f"{name}: has shape {has}, expected {wants}")
-    return lines
-
-
-def _own_tensors(model: PretrainedModel) -> dict[str, Tensor]:
-    """The model's tensors, without an LM head that only shares the embedding matrix."""
-    tensors = dict(model.state_dict())
-    if model.config.tie_word_embeddings:
-        tensors.pop("lm_head.weight", None)
-    return tensors
-
-
-def load_weights(
-    model: PretrainedModel,
-    folder: str | Path,
-    *,
-    dtype: torch.dtype | None = None,
-    device: torch.device | str = "cpu",
-) -> None:
-    """Give `model`, built on any device, the weights in `folder`.
+class SafetensorsFile:
+    """The tensors of one file by name; `open_safetensors_file` makes one.
 
     Args:
-        model: a `PretrainedModel`.
-        folder: holds model.safetensors.
-        dtype, device: cast and move each tensor; None keeps the file's type.
+        path: the file.
+        entries: what its header says.
+        data_start: bytes before the data.
+        identity: of the file that was checked; see `_identity`.
+    """
+
+    def __init__(
+        self, path: Path, entries: dict[str, Entry], data_start: int, identity: tuple[int, ...]
+    ) -> None:
+        self.path, self._entries = path, entries
+        self._data_start, self._file_identity = data_start, identity
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def names(self) -> list[str]:
+        """Every tensor's name, in the order of their bytes."""
+        return list(self._entries)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """A tensor's shape, from the header."""
+        return self._entries[name].shape
+
+    def dtype(self, name: str) -> torch.dtype:
+        """A tensor's type, from the header."""
+        return self._entries[name].dtype
+
+    def read(self, name: str) -> Tensor:
+        """Map one tensor.
+
+        Raises:
+            WeightsError: if the file was replaced since it was checked.
+        """
+        entry = self._entries[name]
+        size = size_of(entry.dtype, entry.shape)
+        if size == 0:
+            return torch.empty(entry.shape, dtype=entry.dtype)
+        start = self._data_start + entry.begin
+        skipped = start % mmap.ALLOCATIONGRANULARITY  # a mapping starts at a whole page
+        with self.path.open("rb") as file:
+            if _identity(file.fileno()) != self._file_identity:
+                raise WeightsError(f"{self.path} changed while it was read: load it again")
+            mapped = mmap.mmap(
+                file.fileno(), skipped + size, access=mmap.ACCESS_COPY, offset=start - skipped
+            )
+        data = torch.frombuffer(mapped, dtype=torch.uint8, count=size, offset=skipped)
+        if start % entry.dtype.itemsize:
+            data = data.clone()  # a file not padded as ours are: move it to where numbers may lie
+        return data.view(entry.dtype).view(entry.shape)
+
+
+def _identity(descriptor: int) -> tuple[int, ...]:
+    """What tells an open file from one put in its place."""
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def open_safetensors_file(path: str | Path) -> SafetensorsFile:
+    """Check a file's header; no tensor is read yet.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        WeightsError: if it is damaged, or names or shapes differ; the model is then unchanged.
+        WeightsError: if the header is not one that accounts for every byte of the file.
+
+    >>> from mistral_edu.paths import data_dir
+    >>> file = open_safetensors_file(data_dir() / "tiny" / "model.safetensors")
+    >>> file.shape("model.norm.weight"), file.dtype("model.norm.weight")
+    ((256,), torch.float16)
+    >>> file.read("model.norm.weight").shape
+    torch.Size([256])
     """
-    path = Path(folder) / WEIGHTS_FILE
-    found = _read(path)
-    expected = _own_tensors(model)
-    if model.config.tie_word_embeddings:
-        found.pop("lm_head.weight", None)
-    problems = mismatches(expected, found)
-    if problems:
-        raise WeightsError(f"{path} does not fit the model:\n  " + "\n  ".join(problems))
-    moved = {name: tensor.to(device=device, dtype=dtype) for name, tensor in found.items()}
-    model.load_state_dict(moved, strict=False, assign=True)
-    model.tie_weights()
-
-
-def save_weights(
-    model: PretrainedModel, folder: str | Path, *, dtype: torch.dtype | None = None
-) -> None:
-    """Write `model.safetensors` into `folder`, whole or not at all.
-
-    >>> import tempfile
-    >>> from mistral_edu import MistralConfig, MistralForCausalLM
-    >>> config = MistralConfig(vocab_size=16, hidden_size=8, intermediate_size=28,
-    ...     num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1)
-    >>> model = MistralForCausalLM(config)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     model.save_pretrained(folder)
-    ...     again = MistralForCausalLM.from_pretrained(folder)
-    >>> torch.equal(again.lm_head.weight, model.lm_head.weight)
-    True
-    """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {
-        name: tensor.detach().to(dtype=dtype).contiguous().cpu()
-        for name, tensor in _own_tensors(model).items()
-    }
-    unfinished = folder / f".{WEIGHTS_FILE}.{os.getpid()}"
-    try:
-        unfinished.touch()
-        permissions = unfinished.stat().st_mode  # of any new file here; save_file would leave 0600
-        save_file(tensors, unfinished, metadata={"format": "pt"})
-        unfinished.chmod(permissions)
-        unfinished.replace(folder / WEIGHTS_FILE)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    path = Path(path)
+    if not path.is_file():  # also of a pipe or a device, which could be read for ever
+        raise FileNotFoundError(f"{path} does not exist, or is no file: give a .safetensors file")
+    with path.open("rb") as file:
+        identity = _identity(file.fileno())
+        size = os.fstat(file.fileno()).st_size
+        length = header_length(file.read(LENGTH_BYTES), size, path)
+        header = file.read(length)
+    data_start = LENGTH_BYTES + length
+    return SafetensorsFile(
+        path, parse_header(header, size - data_start, path), data_start, identity
+    )
