@@ -77,18 +77,18 @@ class PretrainedModel(nn.Module):
         """Load a model that `save_pretrained` (or Hugging Face) wrote, in evaluation mode.
 
         Args:
-            folder: holds config.json and model.safetensors.
+            folder: holds config.json and model.safetensors, or Mistral's own files.
             dtype: cast weights to this; None keeps the file's.
             device: where to put them.
             attention: a backend's name.
 
         Raises:
-            FileNotFoundError, ValueError: see `open_safetensors` and `load_weights`.
+            FileNotFoundError, ValueError: see `open_model` and `load_weights`.
         """
+        from mistral_edu.weights.model_folder import open_model
         from mistral_edu.weights.model_weights import load_weights, require_plausible
-        from mistral_edu.weights.sources import open_safetensors
 
-        source, config = open_safetensors(folder), MistralConfig.from_pretrained(folder)
+        config, source = open_model(folder)
         require_plausible(config, source)
         with torch.device("meta"):
             model = cls(config, attention)  # type: ignore[call-arg]

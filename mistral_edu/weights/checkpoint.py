@@ -13,6 +13,7 @@ Conventions
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from mistral_edu.weights import strict_json
 from mistral_edu.weights.errors import WeightsError, listed
-from mistral_edu.weights.safetensors_files import SafetensorsFile, open_safetensors_file
+from mistral_edu.weights.safetensors_files import open_safetensors_file
 
 if TYPE_CHECKING:
     from mistral_edu.weights.sources import TensorSource
@@ -34,7 +35,7 @@ SHARD_NAME = re.compile(r"[\w.-]+\.safetensors", re.ASCII)
 class JoinedFiles:
     """Several files as one source; `open_safetensors` makes one."""
 
-    def __init__(self, index: Path, files: dict[str, SafetensorsFile]) -> None:
+    def __init__(self, index: Path, files: "Mapping[str, TensorSource]") -> None:
         self.path, self._files = index, files  # by tensor name
 
     def __str__(self) -> str:

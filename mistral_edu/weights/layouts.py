@@ -11,13 +11,21 @@ Conventions
     listed at once, and no tensor is read.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from mistral_edu.config import MistralConfig
 from mistral_edu.weights.errors import WeightsError, listed
+from mistral_edu.weights.model_weights import mismatches, wrong_types
+from mistral_edu.weights.name_matching import DERIVED
 from mistral_edu.weights.names import Layout, entries, layout_of
-from mistral_edu.weights.sources import TensorSource
+
+if TYPE_CHECKING:
+    from mistral_edu.weights.sources import TensorSource
+
+HEADS = ("output.weight", "lm_head.weight")
 
 
 class InLayout:
@@ -39,13 +47,16 @@ class InLayout:
     (['tok_embeddings.weight', 'layers.0.attention_norm.weight'], (64, 256))
     """
 
-    def __init__(self, source: TensorSource, config: MistralConfig, layout: Layout) -> None:
+    def __init__(self, source: "TensorSource", config: MistralConfig, layout: Layout) -> None:
         self._source, self._layout = source, layout
         self._stored = layout_of(source.names())
         self._entries = {entry.name(layout): entry for entry in entries(config)}
         problems = misfits(source, config)
         if problems:
-            raise WeightsError(f"the weights do not fit the config:\n{listed(problems)}")
+            raise WeightsError(f"{source} does not fit its config:\n{listed(problems)}")
+
+    def __str__(self) -> str:
+        return str(self._source)
 
     def _stored_name(self, name: str) -> str:
         return self._entries[name].name(self._stored)
@@ -70,22 +81,15 @@ class InLayout:
         return self._entries[name].reordered(tensor, to=self._layout)
 
 
-def misfits(source: TensorSource, config: MistralConfig) -> list[str]:
+def misfits(source: "TensorSource", config: MistralConfig) -> list[str]:
     """Every way in which the tensors of `source` are not those of `config`, one line each.
 
-    A head stored beside tied embeddings repeats the embedding matrix and is passed over.
+    Passed over: a head stored beside tied embeddings, which repeats the embedding matrix, and the
+    rotary frequencies that the first converter of 2023 stored.
     """
     layout = layout_of(source.names())
     expected = {entry.name(layout): entry.shape for entry in entries(config)}
-    heads = {"output.weight", "lm_head.weight"} if config.tie_word_embeddings else set()
-    found = [name for name in source.names() if name not in heads]
-    lines = [f"{name}: is missing" for name in expected.keys() - set(found)]
-    for name in found:
-        shape = source.shape(name)
-        if name not in expected:
-            lines.append(f"{name[:80]}: belongs to no parameter")
-        elif shape != expected[name]:
-            lines.append(f"{name}: has shape {shape}, expected {expected[name]}")
-        elif not source.dtype(name).is_floating_point:
-            lines.append(f"{name}: has type {source.dtype(name)}, expected a floating-point one")
-    return sorted(lines)
+    spare = HEADS if config.tie_word_embeddings else ()
+    found = [name for name in source.names() if name not in spare and not name.endswith(DERIVED)]
+    lines = mismatches(expected, {name: source.shape(name) for name in found})
+    return lines + wrong_types({name: source.dtype(name) for name in found}, torch.float32)

@@ -25,12 +25,12 @@ def folder_of(name: str | Path) -> Path:
     'tiny'
     """
     for folder in (data_dir() / name, Path(name)):
-        if (folder / "config.json").is_file():
+        if any((folder / name).is_file() for name in ("config.json", "params.json")):
             return folder
     own = sorted(path.parent.name for path in data_dir().glob("*/config.json"))
     raise FileNotFoundError(
         f"{str(name)!r} is not a model of the course ({', '.join(own)}), nor a folder that holds "
-        "config.json, model.safetensors and tokenizer.model"
+        "config.json, model.safetensors and tokenizer.model (or Mistral's own files)"
     )
 
 

@@ -132,14 +132,14 @@ def layout_of(names: Iterable[str]) -> Layout:
     >>> layout_of(["lm_head.weight", "model.layers.0.self_attn.q_proj.weight"])
     'hugging-face'
     """
-    names = set(names)
-    own = any(name in names for name in ("tok_embeddings.weight", "layers.0.attention.wq.weight"))
-    theirs = any(name.startswith("model.") for name in names)
+    names = list(names)
+    own = any(name == "tok_embeddings.weight" or ".attention.w" in name for name in names)
+    theirs = any(name.endswith("embed_tokens.weight") or ".self_attn." in name for name in names)
     if own == theirs:
         seen = ", ".join(sorted(names)[:3]) or "no names at all"
         raise WeightsError(
-            f"tensor names ({seen}, …) belong to {'both layouts' if own else 'neither layout'}: "
-            "expected those of Mistral's own files (tok_embeddings.weight, …) or those of a "
-            "Hugging Face language model (model.embed_tokens.weight, …)"
+            f"tensor names ({seen:.200}, …) belong to {'both layouts' if own else 'neither layout'}"
+            ": expected those of Mistral's own files (tok_embeddings.weight, …) or those of a "
+            "Hugging Face model (model.embed_tokens.weight, …)"
         )
     return "original" if own else "hugging-face"

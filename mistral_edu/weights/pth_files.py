@@ -29,6 +29,9 @@ class PthFile:
     def __init__(self, path: Path, kinds: dict[str, tuple[torch.dtype, tuple[int, ...]]]) -> None:
         self.path, self._kinds = path, kinds
 
+    def __str__(self) -> str:
+        return str(self.path)
+
     def names(self) -> list[str]:
         """Every tensor's name, in the file's order."""
         return list(self._kinds)

@@ -29,11 +29,12 @@ from typing import Any
 
 import torch
 
-from mistral_edu.weights.saving import Planned, made_bytes
+from mistral_edu.weights.saving import Planned, _bytes_of
 from mistral_edu.weights.whole_files import whole_file
 
 ROOT = "consolidated"
 ALIGNMENT = 64
+LARGE = 2**30  # bytes; far below the 2^31 at which a zip entry must have the longer header
 FILLING = 0x4246  # the extra field that torch.save fills up with too
 FIXED_HEADER, LARGE_HEADER, FIELD_HEADER = 30, 20, 4  # bytes of a zip entry's header and its parts
 STORAGES = {
@@ -59,7 +60,7 @@ class _Tensor:
 
     def __reduce__(self) -> tuple[Any, ...]:
         steps = tuple(math.prod(self.shape[axis + 1 :]) for axis in range(len(self.shape)))
-        parts = (self.storage, 0, self.shape, steps, False, OrderedDict())
+        parts: tuple[Any, ...] = (self.storage, 0, self.shape, steps, False, OrderedDict())
         return torch._utils._rebuild_tensor_v2, parts
 
 
@@ -91,7 +92,7 @@ def write_pth(path: str | Path, tensors: Iterable[Planned]) -> None:
         _write(archive, "data.pkl", _program(tensors))
         _write(archive, "byteorder", b"little")
         for key, (name, dtype, shape, make) in enumerate(tensors):
-            _write(archive, f"data/{key}", made_bytes(name, dtype, shape, make))
+            _write(archive, f"data/{key}", _bytes_of(name, dtype, shape, make))
         _write(archive, "version", b"3\n")
 
 
@@ -107,7 +108,7 @@ def _program(tensors: list[Planned]) -> bytes:
 
 def _write(archive: zipfile.ZipFile, name: str, data: bytes | memoryview) -> None:
     entry = zipfile.ZipInfo(f"{ROOT}/{name}")
-    large = len(data) > 2**30
+    large = len(data) > LARGE
     before = FIXED_HEADER + len(entry.filename) + FIELD_HEADER + LARGE_HEADER * large
     filling = -(archive.fp.tell() + before) % ALIGNMENT  # type: ignore[union-attr]
     entry.extra = struct.pack("<HH", FILLING, filling) + bytes(filling)
