@@ -15,9 +15,9 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from mistral_edu.commands import doctor, generate, lab
+from mistral_edu.commands import convert, doctor, generate, lab
 
-COMMANDS = {"doctor": doctor, "generate": generate, "lab": lab}
+COMMANDS = {"convert": convert, "doctor": doctor, "generate": generate, "lab": lab}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
