@@ -68,26 +68,32 @@ class PretrainedModel(nn.Module):
     @classmethod
     def from_pretrained(
         cls: type[Model],
-        folder: str | Path,
+        name: str | Path,
         *,
         dtype: torch.dtype | None = None,
         device: torch.device | str = "cpu",
         attention: str = "auto",
+        revision: str | None = None,
     ) -> Model:
         """Load a model that `save_pretrained` (or Hugging Face) wrote, in evaluation mode.
 
         Args:
-            folder: holds config.json and model.safetensors, or Mistral's own files.
+            name: a folder with config.json and model.safetensors (or shards and their index), or
+                with Mistral's own files, or "owner/name" on the hub.
             dtype: cast weights to this; None keeps the file's.
             device: where to put them.
             attention: a backend's name.
+            revision: on the hub, a branch, tag or commit.
 
         Raises:
-            FileNotFoundError, ValueError: see `open_model` and `load_weights`.
+            FileNotFoundError, HubError: see `weights.named.local_folder`.
+            ValueError: see `open_model` and `load_weights`.
         """
         from mistral_edu.weights.model_folder import open_model
         from mistral_edu.weights.model_weights import load_weights, require_plausible
+        from mistral_edu.weights.named import local_folder
 
+        folder = local_folder(name, revision=revision, parts=["config", "weights"])
         config, source = open_model(folder)
         require_plausible(config, source)
         with torch.device("meta"):

@@ -83,9 +83,22 @@ class MistralTokenizer:
             raise TokenizerFileError(f"{path}: {error}") from error
 
     @classmethod
-    def from_pretrained(cls, directory: str | os.PathLike) -> "MistralTokenizer":
-        """Read the `tokenizer.model` in a model's folder; raises as `from_file` does."""
-        return cls.from_file(Path(directory) / FILE_NAME)
+    def from_pretrained(
+        cls, name: str | os.PathLike, *, revision: str | None = None
+    ) -> "MistralTokenizer":
+        """Read the `tokenizer.model` of a model.
+
+        Arguments:
+            name: the model's folder, or "owner/name" on the hub.
+            revision: on the hub, a branch, tag or commit.
+
+        Raises HubError if the hub does not give it, else as `from_file` does.
+        """
+        from mistral_edu.weights.named import local_folder
+
+        return cls.from_file(
+            local_folder(os.fspath(name), revision=revision, parts=["tokenizer"]) / FILE_NAME
+        )
 
     @classmethod
     def mistral_v1(cls) -> "MistralTokenizer":

@@ -15,7 +15,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -86,22 +86,16 @@ def inside(folder: Path, name: str) -> Path:
     return path
 
 
-def read_bounded(path: Path) -> bytes:
-    """The bytes of a small text file; one byte more than allowed is enough to refuse a huge one."""
-    with path.open("rb") as file:
-        return file.read(strict_json.LARGEST + 1)
-
-
-def parse_index(data: bytes, source: object) -> dict[str, str]:
+def shards_of_index(index: dict[str, Any], source: object) -> dict[str, str]:
     """Which shard each tensor is in, as an index file says.
 
     Raises:
         WeightsError: if it says nothing of the kind, or names anything but a plain file name.
 
-    >>> parse_index(b'{"weight_map": {"a": "model-00001-of-00001.safetensors"}}', "this file")
+    >>> shards_of_index({"weight_map": {"a": "model-00001-of-00001.safetensors"}}, "this file")
     {'a': 'model-00001-of-00001.safetensors'}
     """
-    places = strict_json.parse_object(data, source).get("weight_map")
+    places = index.get("weight_map")
     if not isinstance(places, dict) or not places:
         raise WeightsError(f"{source} has no weight_map that says where each tensor is")
     shards = dict.fromkeys(str(shard) for shard in places.values())
@@ -138,7 +132,7 @@ def open_safetensors(folder: str | Path) -> "TensorSource":
             "save_pretrained wrote"
         )
     index = inside(folder, INDEX_FILE)
-    places = parse_index(read_bounded(index), index)
+    places = shards_of_index(strict_json.read_object(index), index)
     files, problems = {}, []
     for shard in dict.fromkeys(places.values()):
         try:

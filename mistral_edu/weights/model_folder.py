@@ -95,7 +95,8 @@ def open_model_folder(folder: str | Path, prefer: Layout = "hugging-face") -> Mo
     if not present:
         raise FileNotFoundError(
             f"{folder} holds no weights (model.safetensors, consolidated.safetensors or "
-            "consolidated.00.pth): give a folder that save_pretrained or Mistral wrote"
+            "consolidated.00.pth): give a folder that save_pretrained wrote, or one of Mistral's "
+            "own files"
         )
     chosen = prefer if prefer in present else present[0]
     if chosen == "original":

@@ -1,36 +1,53 @@
-"""`load`: a model and its tokenizer by name, in one call.
+"""Models by name: the course's own, a folder, or a repository on the hub.
 
 Lesson: 00_map_and_toolbox.
+
+Conventions
+    A folder always wins over a repository of the same name.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from mistral_edu.paths import data_dir
+from mistral_edu.weights import hub
 
 if TYPE_CHECKING:
     from mistral_edu.heads import MistralForCausalLM
     from mistral_edu.tokenizer import MistralTokenizer
 
 
-def folder_of(name: str | Path) -> Path:
-    """The folder that `name` means: one of the course's own models, or a path.
+def local_folder(
+    name: str | Path, *, revision: str | None = None, parts: Iterable[str] = hub.PARTS
+) -> Path:
+    """The folder that `name` means, fetched from the hub if it is there and not here.
+
+    Args:
+        name: one of the course's own models, the path of a folder, or "owner/name" on the hub.
+        revision: on the hub, a branch, tag or commit; a folder has none.
+        parts: what to fetch, of "config", "weights" and "tokenizer".
 
     Raises:
-        FileNotFoundError: if it is neither; the message lists what there is.
+        FileNotFoundError: if it is none of the three; the message lists what there is.
+        HubError: if the hub does not give it.
 
-    >>> folder_of("tiny").name
+    >>> local_folder("tiny").name
     'tiny'
     """
-    for folder in (data_dir() / name, Path(name)):
-        if any((folder / name).is_file() for name in ("config.json", "params.json")):
-            return folder
-    own = sorted(path.parent.name for path in data_dir().glob("*/config.json"))
+    own = data_dir() / name
+    if (own / "config.json").is_file():
+        return own
+    if Path(name).is_dir():
+        return Path(name)
+    if hub.REPOSITORY.fullmatch(str(name)):
+        return hub.download(str(name), revision=revision, parts=parts)
+    models = sorted(path.parent.name for path in data_dir().glob("*/config.json"))
     raise FileNotFoundError(
-        f"{str(name)!r} is not a model of the course ({', '.join(own)}), nor a folder that holds "
-        "config.json, model.safetensors and tokenizer.model (or Mistral's own files)"
+        f"{str(name)!r} is not a model of the course ({', '.join(models)}), nor a folder that "
+        'exists, nor "owner/name" of a repository on the hub'
     )
 
 
@@ -40,14 +57,20 @@ def load(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
     attention: str = "auto",
+    revision: str | None = None,
 ) -> "tuple[MistralForCausalLM, MistralTokenizer]":
     """A language model in evaluation mode, and its tokenizer.
 
     Args:
-        name: "tiny", or the path of a folder with config.json, model.safetensors and
-            tokenizer.model.
+        name: "tiny"; or the path of a folder with config.json, model.safetensors (or shards) and
+            tokenizer.model; or "owner/name" on the hub.
         dtype, device: of the weights.
         attention: a backend's name, or "auto".
+        revision: on the hub, a branch, tag or commit.
+
+    Raises:
+        FileNotFoundError, HubError: see `local_folder`.
+        ValueError: if the files do not fit together.
 
     >>> model, tokenizer = load("tiny")
     >>> model.config.vocab_size == tokenizer.vocab_size
@@ -56,7 +79,7 @@ def load(
     from mistral_edu.heads import MistralForCausalLM
     from mistral_edu.tokenizer import MistralTokenizer
 
-    folder = folder_of(name)
+    folder = local_folder(name, revision=revision)
     model = MistralForCausalLM.from_pretrained(
         folder, dtype=dtype, device=device, attention=attention
     )

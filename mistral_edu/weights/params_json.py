@@ -23,7 +23,7 @@ from typing import Any
 
 from mistral_edu.config import MistralConfig
 from mistral_edu.weights import strict_json
-from mistral_edu.weights.checkpoint import inside, read_bounded
+from mistral_edu.weights.checkpoint import inside
 from mistral_edu.weights.errors import WeightsError, listed
 
 PARAMS_FILE = "params.json"
@@ -58,8 +58,7 @@ def read_params(folder: str | Path) -> dict[str, Any]:
         FileNotFoundError: if there is none.
         WeightsError: if it is not one JSON object, or a link out of the folder.
     """
-    path = inside(Path(folder), PARAMS_FILE)
-    return strict_json.parse_object(read_bounded(path), path)
+    return strict_json.read_object(inside(Path(folder), PARAMS_FILE))
 
 
 def config_from_params(

@@ -9,6 +9,7 @@ Lesson: 11_weights.
 
 import json
 import math
+from pathlib import Path
 from typing import Any, NoReturn
 
 from mistral_edu.weights.errors import WeightsError
@@ -32,11 +33,13 @@ def parse_object(data: bytes, source: object) -> dict[str, Any]:
     >>> parse_object(b'{"a": 1, "a": 2}', "this file")
     Traceback (most recent call last):
     ...
-    mistral_edu.weights.errors.WeightsError: this file is not the JSON expected (the key 'a' \
-occurs twice): copy or save it again
+    mistral_edu.weights.errors.WeightsError: this file is not valid JSON (the key 'a' occurs \
+twice): copy or save it again
     """
     if len(data) > LARGEST:
-        raise WeightsError(f"{source} has {len(data)} bytes of JSON, expected at most {LARGEST}")
+        raise WeightsError(
+            f"{source} has more than {LARGEST} bytes of JSON: that is no honest file"
+        )
     try:
         value = json.loads(
             data.decode("utf-8"),
@@ -44,15 +47,25 @@ occurs twice): copy or save it again
             parse_constant=_refuse_constant,
             parse_float=_finite,
         )
-        if not isinstance(value, dict):
-            raise ValueError(f"it holds a {type(value).__name__}, not an object")
     except RecursionError:
-        raise WeightsError(f"{source} is not the JSON expected (nested too deep)") from None
+        raise WeightsError(f"{source} is not valid JSON (nested too deep)") from None
     except ValueError as error:
         raise WeightsError(
-            f"{source} is not the JSON expected ({error}): copy or save it again"
+            f"{source} is not valid JSON ({error}): copy or save it again"
         ) from error
+    if not isinstance(value, dict):
+        raise WeightsError(f"{source} holds a {type(value).__name__}, expected a JSON object")
     return value
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read one JSON object from a file, never more than `LARGEST` bytes of it.
+
+    Raises:
+        WeightsError: as `parse_object` does.
+    """
+    with path.open("rb") as file:
+        return parse_object(file.read(LARGEST + 1), path)
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -166,12 +166,12 @@ def test_another_activation_cannot_be_said():
     [
         (b"[" * 100_000, "nested too deep"),
         (b'{"a":' * 100_000, "nested too deep"),
-        (b"[]", "it holds a list"),
+        (b"[]", "holds a list, expected a JSON object"),
         (b"{", "Expecting property name"),
         (b'{"dim": 1, "dim": 2}', "'dim' occurs twice"),
         (b'{"dim": NaN}', "NaN is not a number"),
         (b"\xff\xfe", "can't decode"),
-        (b'"' + b"a" * 9_000_000, "bytes of JSON, expected at most"),
+        (b'"' + b"a" * 9_000_000, "more than 8388608 bytes of JSON"),
     ],
 )
 def test_a_damaged_params_json_is_named(tmp_path, text, said):

@@ -55,7 +55,7 @@ def test_equal_heads_pool_to_the_same_bits_and_the_same_logits(kept, dtype, meth
             assert torch.equal(repeated, getattr(old.self_attn, name).weight)
     # Equal weights, but a matrix of another height: its sums may be taken in another order.
     ids = random_ids(model, 2, 13)
-    rounding = torch.finfo(dtype).eps * 4
+    rounding = torch.finfo(dtype).eps * 20
     assert difference(pooled(ids).logits, model(ids).logits) < rounding
     assert pooled.config.num_key_value_heads == kept
 
