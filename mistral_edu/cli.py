@@ -15,9 +15,15 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from mistral_edu.commands import convert, doctor, generate, lab
+from mistral_edu.commands import convert, doctor, generate, lab, verify
 
-COMMANDS = {"convert": convert, "doctor": doctor, "generate": generate, "lab": lab}
+COMMANDS = {
+    "convert": convert,
+    "doctor": doctor,
+    "generate": generate,
+    "lab": lab,
+    "verify": verify,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
