@@ -92,16 +92,33 @@ def test_anything_but_a_dictionary_of_plain_tensors_is_refused(tmp_path, found, 
     assert said in refusal(tmp_path / "a.pth", file.getvalue())
 
 
-def test_a_tensor_larger_than_its_bytes_is_refused(tmp_path):
-    """The storage and the shape both claim 2^30 numbers, and the file holds two."""
+@pytest.mark.parametrize(("claimed", "size"), [(3, 12), (2**30, 2**32), (1, 4), (0, 0)])
+def test_a_storage_that_claims_other_bytes_than_its_own_is_refused(tmp_path, claimed, size):
+    """Mapped, torch would read whatever lies behind the entry, and say nothing."""
     file = io.BytesIO()
     torch.save({"a": torch.ones(2)}, file)
     with zipfile.ZipFile(file) as archive:
         program = archive.read("archive/data.pkl")
     assert program.count(b"K\x02") >= 2  # the number 2: in the storage and in the shape
-    larger = program.replace(b"K\x02", b"J\x00\x00\x00\x40")
-    said = refusal(tmp_path / "a.pth", archive_of(larger, **{"0": bytes(8)}))
-    assert "is damaged" in said
+    lying = program.replace(b"K\x02", b"J" + claimed.to_bytes(4, "little"))
+    said = refusal(tmp_path / "a.pth", archive_of(lying, **{"0": bytes(8)}))
+    assert f"a/data/0: has 8 bytes, and the pickle claims {size}" in said
+
+
+def test_an_entry_that_reaches_into_the_next_is_refused(tmp_path):
+    file = io.BytesIO()
+    torch.save({"a": torch.arange(4.0), "b": torch.arange(4.0)}, file)
+    data = bytearray(file.getvalue())
+    header = data.find(b"PK\3\4", data.find(b"archive/data/0") - 40)
+    data[header + 28 : header + 30] = (200).to_bytes(2, "little")  # its own header grows by so much
+    said = refusal(tmp_path / "a.pth", bytes(data))
+    assert "archive/data/0: claims bytes that are not its own" in said
+
+
+def test_places_without_number_are_refused(tmp_path):
+    """Python's unpickler would make a list of 2^31 places, 16 GB, for one opcode of five bytes."""
+    program = b"\x80\x02}r\xff\xff\xff\x7f."
+    assert "asks for 2147483647 places" in refusal(tmp_path / "a.pth", archive_of(program))
 
 
 @pytest.mark.parametrize("kept", [0, 3, 100, 0.5, -1, -30])
