@@ -5,8 +5,8 @@ Lesson: 11_weights.
 Conventions
     A greedy text is decided token by token. Where the two likeliest tokens are closer than
     rounding, another machine may take the other one and go on differently from there. So a text
-    that differs is judged by its largest gap: how far, reading the published text, its next token
-    lies below the likeliest. A wrong model has large gaps.
+    that differs is judged by its gaps: how far, reading the published text, each next token lies
+    below the likeliest. A wrong model has large gaps, or (if it prefers nothing) many.
     Long prompts go through the cache in chunks, which bounds the memory and changes nothing else.
 """
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mistral_edu.tokenizer import MistralTokenizer
 
 CHUNK = 512
+MOST_PARTINGS = 2  # tokens of a published text that may not be the likeliest here
 SHOWN = 60  # characters of a text in the report
 
 
@@ -98,32 +99,34 @@ def greedy_line(
     found, said = whole[len(text.prompt) :], f"gap ≤ {tolerance:g}"
     if whole.startswith(text.prompt + text.text):
         return Line(_title(text), _shown(text.text), _shown(found), PASS, tolerance=said)
-    gap = largest_gap(model, prompt, tokenizer.encode(text.prompt + text.text))
-    why = f"another text, and the published one has a gap of {gap:.3f}"
-    status = PASS if gap <= tolerance else FAIL
+    gaps = partings(model, prompt, tokenizer.encode(text.prompt + text.text))
+    why = f"another text; of the published one {len(gaps)} tokens are not the likeliest"
+    why += f", by up to {max(gaps, default=0.0):.3f}"
+    near = len(gaps) <= MOST_PARTINGS and max(gaps, default=0.0) <= tolerance
+    status = PASS if near else FAIL
     return Line(_title(text), _shown(text.text), _shown(found), status, tolerance=said, why=why)
 
 
-def largest_gap(model: "MistralForCausalLM", prompt: list[int], whole: list[int]) -> float:
-    """How far a token of a text lies below the likeliest one, in logits, at its worst place.
+def partings(model: "MistralForCausalLM", prompt: list[int], whole: list[int]) -> list[float]:
+    """For each token of a text that is not the likeliest, how far it lies below that, in logits.
 
     Args:
-        prompt: ids that are given; they must begin `whole`, or the gap is infinite.
+        prompt: ids that are given; they must begin `whole`, or one gap is infinite.
         whole: ids of prompt and text.
     """
     if whole[: len(prompt)] != prompt:
-        return float("inf")
-    cache, worst = None, 0.0
+        return [float("inf")]
+    cache, gaps = None, []
     ids = torch.tensor([whole], device=model.device)
     for start in range(0, len(whole) - 1, CHUNK):
         chunk = ids[:, start : min(start + CHUNK, len(whole) - 1)]
         output = model(chunk, past_key_values=cache, use_cache=True)
         cache, logits = output.past_key_values, output.logits[0].float()
-        following = ids[0, start + 1 : start + 1 + chunk.shape[1]]
-        gaps = logits.amax(dim=-1) - logits.gather(1, following[:, None])[:, 0]
-        gaps[: max(0, len(prompt) - 1 - start)] = 0  # nobody chose the prompt
-        worst = max(worst, gaps.amax().item())
-    return worst
+        for place, scores in enumerate(logits, start + 1):
+            chosen = place >= len(prompt)  # nobody chose the prompt
+            if chosen and int(scores.argmax()) != whole[place]:
+                gaps.append((scores.max() - scores[whole[place]]).item())
+    return gaps
 
 
 def _title(text: Continuation) -> str:

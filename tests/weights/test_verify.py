@@ -20,7 +20,7 @@ from mistral_edu.weights.published import MISTRAL_7B_V0_1, Continuation, Publish
 from mistral_edu.weights.saving import write_sharded
 from mistral_edu.weights.sources import open_safetensors
 from mistral_edu.weights.verify import exit_status, verify
-from mistral_edu.weights.verify_behaviour import greedy_line, largest_gap
+from mistral_edu.weights.verify_behaviour import greedy_line, partings
 from tests.models import small_model
 
 WINDOW = 8
@@ -285,16 +285,26 @@ def test_a_text_that_parts_at_a_near_tie_passes_and_at_a_clear_choice_fails(
     text = Continuation(right.prompt, whole[len(right.prompt) :], right.new_tokens)
     assert greedy_line(model, tokenizer, text, tolerance=gap + 0.01).status == "pass"
     line = greedy_line(model, tokenizer, text, tolerance=gap - 0.01)
-    assert line.status == "fail" and f"has a gap of {gap:.3f}" in line.why
+    assert (
+        line.status == "fail" and f"1 tokens are not the likeliest, by up to {gap:.3f}" in line.why
+    )
 
 
-def test_the_gap_of_a_model_s_own_text_is_zero_across_chunks(model, monkeypatch):
+def test_a_model_that_prefers_nothing_does_not_pass_by_ties(tokenizer, table, model):
+    nothing = small_model(vocab_size=1024)
+    with torch.no_grad():
+        nothing.lm_head.weight.zero_()
+    (text,) = table.greedy
+    assert greedy_line(nothing, tokenizer, text, tolerance=1.0).status == "fail"
+
+
+def test_a_model_s_own_text_has_no_gap_across_chunks(model, monkeypatch):
     monkeypatch.setattr("mistral_edu.weights.verify_behaviour.CHUNK", 5)
     prompt = [1, 306, 338, 700]
     made = model.generate(torch.tensor([prompt]), max_new_tokens=3 * WINDOW)[0].tolist()
-    assert largest_gap(model, prompt, made) < 1e-5
-    assert largest_gap(model, [1, 306, 338], made) > 0.1  # 700 was given, not chosen
-    assert largest_gap(model, [2], made) == float("inf")
+    assert partings(model, prompt, made) == []
+    assert len(partings(model, prompt[:3], made)) == 1  # 700 was given, not chosen
+    assert partings(model, [2], made) == [float("inf")]
 
 
 # ── what cannot run here is skipped, with the reason ────────────────────────────────────────────
