@@ -12,6 +12,7 @@ Conventions
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -190,13 +191,12 @@ key/value head must serve the same number of query heads
         ...     MistralConfig.from_pretrained(folder).hidden_size
         512
         """
-        from mistral_edu.weights.whole_files import whole_file
-
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"model_type": "mistral", **self.to_dict()}, indent=2, sort_keys=True)
-        with whole_file(folder / CONFIG_FILE) as file:
-            file.write((text + "\n").encode("utf-8"))
+        unfinished = folder / f".{CONFIG_FILE}.{os.getpid()}"
+        unfinished.write_text(text + "\n", encoding="utf-8")
+        unfinished.replace(folder / CONFIG_FILE)
 
     @classmethod
     def from_pretrained(cls, name: str | Path, *, revision: str | None = None) -> "MistralConfig":
@@ -212,17 +212,20 @@ key/value head must serve the same number of query heads
             ValueError: if the file is not JSON or describes another model.
         """
         from mistral_edu.weights.named import local_folder
-        from mistral_edu.weights.strict_json import read_object
 
-        path = local_folder(name, revision=revision, parts=["config"]) / CONFIG_FILE
+        folder = local_folder(name, revision=revision, parts=["config"])
+        path = folder / CONFIG_FILE
         if not path.is_file():
             raise FileNotFoundError(
                 f"{path} does not exist: give a folder that save_pretrained wrote"
             )
         try:
-            return cls.from_dict(read_object(path))
-        except (TypeError, AttributeError) as error:
-            raise ValueError(f"{path} holds a value of the wrong kind: {error}") from error
+            fields = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path} is not valid JSON ({error}): save the model again") from error
+        if not isinstance(fields, dict):
+            raise ValueError(f"{path} holds a {type(fields).__name__}, expected a JSON object")
+        return cls.from_dict(fields)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, MistralConfig) and self.to_dict() == other.to_dict()

@@ -92,11 +92,12 @@ class PretrainedModel(nn.Module):
         from mistral_edu.weights.model_folder import open_model
         from mistral_edu.weights.model_weights import load_weights, require_plausible
         from mistral_edu.weights.named import local_folder
+        from mistral_edu.weights.shapes_only import shapes_only
 
         folder = local_folder(name, revision=revision, parts=["config", "weights"])
         config, source = open_model(folder)
         require_plausible(config, source)
-        with torch.device("meta"):
+        with shapes_only():
             model = cls(config, attention)  # type: ignore[call-arg]
         load_weights(model, source, dtype=dtype, device=device)
         return model.eval()

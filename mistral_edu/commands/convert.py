@@ -9,7 +9,7 @@ from pathlib import Path
 from mistral_edu.commands import arguments
 
 HELP = "convert a model between Mistral's own layout and Hugging Face's"
-UNFINISHED = ".unfinished.*"  # where `weights.whole_files` writes
+LEFT_BEHIND = ".unfinished.*"  # where `weights.whole_files` writes
 TYPES = ("float32", "float16", "bfloat16")
 
 
@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
     for path in sorted(options.target.iterdir()):
         if path.is_file():
             print(f"  {path.name}  {path.stat().st_size:,} bytes")
-    for path in options.target.glob(UNFINISHED):
+    for path in options.target.glob(LEFT_BEHIND):
         print(f"An attempt that was killed left {path}: delete it if none is running.")
     if not (options.target / TOKENIZER_FILE).exists():
         print(f"The source has no {TOKENIZER_FILE}: put it there before you load the model.")

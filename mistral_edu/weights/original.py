@@ -118,10 +118,11 @@ def load_original(
     from mistral_edu.heads import MistralForCausalLM
     from mistral_edu.weights.layouts import InLayout
     from mistral_edu.weights.model_weights import load_weights
+    from mistral_edu.weights.shapes_only import shapes_only
 
     config, source = open_original(folder)
     weights = InLayout(source, config, "hugging-face")
-    with torch.device("meta"):
+    with shapes_only():
         model = MistralForCausalLM(config, attention)
     load_weights(model, weights, dtype=dtype, device=device)
     return model.eval()
@@ -159,7 +160,7 @@ def replace_original(staging: Path, folder: Path, names: list[str]) -> None:
     ['consolidated.safetensors']
     """
     ordered = sorted(names, key=lambda name: name == PARAMS_FILE)  # last: it makes the set a model
-    with set_aside(folder, ordered, staging / "replaced"):
+    with set_aside(folder, ordered):
         move_all(staging, folder, ordered)
     for path in list(folder.iterdir()):
         if path.name not in names and WEIGHT_FILE.fullmatch(path.name):

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from mistral_edu.config import MistralConfig
 from mistral_edu.pretrained import PretrainedModel
+from mistral_edu.weights.shapes_only import shapes_only
 
 if TYPE_CHECKING:
     from mistral_edu.weights.sources import TensorSource
@@ -185,7 +186,7 @@ def pool_key_value_heads(
     """
     source = Pooled(_InMemory(model), model.config, num_key_value_heads, method, seed)
     decoder = getattr(model, "model", model)
-    with torch.device("meta"):
+    with shapes_only():
         pooled = type(model)(source.config, decoder.attention_backend)  # type: ignore[call-arg]
     tensors = {name: source.read(name).to(model.device).clone() for name in source.names()}
     pooled.load_state_dict(tensors, assign=True)

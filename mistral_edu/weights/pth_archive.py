@@ -60,19 +60,20 @@ class _Rehearsal(pickle.Unpickler):
 
     def __init__(self, program: bytes) -> None:
         super().__init__(io.BytesIO(program))
-        self.claims: list[Any] = []
+        self.storages: list[Any] = []
+        self.tensors: list[Any] = []
 
     def find_class(self, module: str, name: str) -> Any:
-        if name == "OrderedDict":
-            return OrderedDict
-        return name if name in STORAGES else _nothing
+        stand_ins = {
+            "OrderedDict": OrderedDict,
+            "_rebuild_tensor_v2": lambda *arguments: self.tensors.append(arguments),
+            "_rebuild_parameter": lambda *arguments: None,
+        }
+        return stand_ins.get(name, name)  # a type of storage is its own name
 
-    def persistent_load(self, claim: Any) -> None:
-        self.claims.append(claim)
-
-
-def _nothing(*arguments: Any) -> None:
-    """Stands in for the functions that make tensors."""
+    def persistent_load(self, claim: Any) -> Any:
+        self.storages.append(claim)
+        return claim
 
 
 def require_archive(path: str | Path) -> None:
@@ -183,11 +184,18 @@ def _program_problems(program: bytes) -> Iterator[str]:
 
 
 def _claim_problems(archive: zipfile.ZipFile, root: str, program: bytes) -> Iterator[str]:
-    """Every storage that the program wants and the archive does not hold in that size."""
+    """Every storage that is not in the archive in that size, and tensor that leaves its storage."""
     rehearsal = _Rehearsal(program)
     rehearsal.load()
     sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
-    for kind, storage, key, _, numbers in rehearsal.claims:
+    for kind, storage, key, _, numbers in rehearsal.storages:
         name, size = f"{root}data/{key}", numbers * STORAGES[storage]
         if kind != "storage" or sizes.get(name) != size:
             yield f"{name[:80]}: has {sizes.get(name, 'no')} bytes, and the pickle claims {size}"
+    for (*_, key, _, numbers), offset, shape, steps, *_ in rehearsal.tensors:
+        whole = (offset, *shape, *steps)
+        last = offset + sum((size - 1) * step for size, step in zip(shape, steps, strict=True))
+        fits = last < numbers if 0 not in shape else offset <= numbers
+        # torch would make the storage larger, and the tensor would hold whatever memory held.
+        if min(whole) < 0 or not fits:
+            yield f"{root}data/{key}: has {numbers} numbers, and a tensor goes to number {last}"

@@ -29,7 +29,7 @@ from typing import Any
 
 import torch
 
-from mistral_edu.weights.saving import Planned, _bytes_of
+from mistral_edu.weights.saving import Planned, made_bytes
 from mistral_edu.weights.whole_files import whole_file
 
 ROOT = "consolidated"
@@ -92,7 +92,7 @@ def write_pth(path: str | Path, tensors: Iterable[Planned]) -> None:
         _write(archive, "data.pkl", _program(tensors))
         _write(archive, "byteorder", b"little")
         for key, (name, dtype, shape, make) in enumerate(tensors):
-            _write(archive, f"data/{key}", _bytes_of(name, dtype, shape, make))
+            _write(archive, f"data/{key}", made_bytes(name, dtype, shape, make))
         _write(archive, "version", b"3\n")
 
 

@@ -8,6 +8,8 @@ Lesson: 11_weights.
 
 import json
 import re
+import secrets
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,12 +56,17 @@ def write_safetensors(
     with whole_file(path) as file:
         file.write(header_bytes(entries, dict(metadata)))
         for name, entry in entries.items():
-            file.write(_bytes_of(name, entry.dtype, entry.shape, makers[name]))
+            file.write(made_bytes(name, entry.dtype, entry.shape, makers[name]))
 
 
-def _bytes_of(
+def made_bytes(
     name: str, dtype: torch.dtype, shape: tuple[int, ...], make: Callable[[], Tensor]
 ) -> memoryview:
+    """The bytes of one planned tensor, checked against its announcement.
+
+    Raises:
+        WeightsError: if its type or shape differ.
+    """
     tensor = make().detach()
     if tensor.dtype != dtype or tuple(tensor.shape) != shape:
         raise WeightsError(
@@ -129,30 +136,27 @@ def write_shards(
 def replace_weights(staging: Path, folder: Path, names: list[str]) -> None:
     """Move a complete set of weights into place; then remove what is left of the old one.
 
-    A single file takes the old one's place in one rename. Shards cannot: so the old set's index
-    goes first and the new one comes last, and no moment mixes old shards with new ones.
+    A single file takes the old one's place in one rename. Shards cannot: so the old set is put
+    aside first, its index before all else, and no moment mixes old shards with new ones.
     """
     weights = [name for name in names if OWN_FILES.fullmatch(name)]
     if INDEX_FILE in names:
-        with set_aside(folder, [INDEX_FILE, *weights], staging / "replaced"):
+        with set_aside(folder, [INDEX_FILE, *weights]):
             move_all(staging, folder, [*weights, INDEX_FILE])
     else:
         move_all(staging, folder, weights)
-    move_all(staging, folder, [name for name in names if (staging / name).is_file()])
+    move_all(staging, folder, [name for name in names if (staging / name).exists()])
     if weights:
-        for path in list(folder.iterdir()):
-            if path.name not in names and (
-                OWN_FILES.fullmatch(path.name) or path.name == INDEX_FILE
-            ):
-                path.unlink()
+        remove_others(folder, names)
 
 
 @contextmanager
-def set_aside(folder: Path, names: list[str], aside: Path) -> Iterator[None]:
-    """Move those of `names` that exist to `aside`; put them back if the block fails.
+def set_aside(folder: Path, names: list[str]) -> Iterator[None]:
+    """Put those of `names` that exist away, and back again if the block fails.
 
-    It fails on Windows when a model that is still in use was loaded from the folder.
+    Moving a file fails on Windows while a model that was loaded from it is in use.
     """
+    aside = folder / f".replaced.{secrets.token_hex(4)}"
     aside.mkdir()
     present = [name for name in names if (folder / name).exists()]
     try:
@@ -164,4 +168,14 @@ def set_aside(folder: Path, names: list[str], aside: Path) -> Iterator[None]:
                 (aside / name).replace(folder / name)
             elif name not in present:
                 (folder / name).unlink(missing_ok=True)
+        aside.rmdir()
         raise
+    shutil.rmtree(aside)
+
+
+def remove_others(folder: Path, names: list[str]) -> None:
+    """Remove the weights in `folder` that are not of the set just written."""
+    for path in list(folder.iterdir()):
+        is_weights = OWN_FILES.fullmatch(path.name) or path.name == INDEX_FILE
+        if is_weights and path.name not in names:
+            path.unlink()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mistral_edu.weights.errors import WeightsError
 from mistral_edu.weights.params_json import config_from_params, params_from_config, read_params
-from tests.fuzz.harness import main
+from tests.fuzz.harness import main, put
 
 FOLDER = Path(tempfile.mkdtemp(prefix="fuzz_params_json_"))
 SMALL = {"dim": 64, "n_layers": 2, "head_dim": 16, "hidden_dim": 128, "n_heads": 4, "n_kv_heads": 2}
@@ -24,7 +24,7 @@ SEEDS = [
 
 def check(data: bytes) -> None:
     """What is accepted is a whole config, which comes back from the file that we would write."""
-    (FOLDER / "params.json").write_bytes(data)
+    put(FOLDER / "params.json", data)
     try:
         config = config_from_params(read_params(FOLDER), vocab_size=50)
     except WeightsError:

@@ -9,7 +9,7 @@ from safetensors.torch import save
 
 from mistral_edu.weights.errors import WeightsError
 from mistral_edu.weights.safetensors_files import open_safetensors_file
-from tests.fuzz.harness import main
+from tests.fuzz.harness import main, put
 
 PATH = Path(tempfile.mkdtemp(prefix="fuzz_safetensors_")) / "one.safetensors"
 SEEDS = [
@@ -23,7 +23,7 @@ SEEDS = [
 
 def check(data: bytes) -> None:
     """What we accept the library accepts too, with equal tensors."""
-    PATH.write_bytes(data)
+    put(PATH, data)
     try:
         source = open_safetensors_file(PATH)
     except WeightsError:

@@ -1,4 +1,4 @@
-"""Every reader of files, fed with damaged ones: it reads them or refuses them with its own error."""
+"""Every reader of files, fed with damaged ones: it reads them or refuses them properly."""
 
 import importlib.util
 import os

@@ -105,6 +105,28 @@ def test_a_storage_that_claims_other_bytes_than_its_own_is_refused(tmp_path, cla
     assert f"a/data/0: has 8 bytes, and the pickle claims {size}" in said
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "last"),
+    [
+        (b"QK\x01K\x03", b"QK\x02K\x03", 4),  # three numbers from the third of four
+        (b"QK\x01K\x03", b"QK\x01K\x04", 4),  # four from the second
+        (b"K\x03\x85q\x08K\x01", b"K\x03\x85q\x08K\x02", 5),  # every second
+        (b"QK\x01K\x03", b"QJ\xff\xff\xff\xffK\x03", 1),  # three from the one before the first
+    ],
+)
+def test_a_tensor_that_leaves_its_storage_is_refused(tmp_path, before, after, last):
+    """torch makes the storage larger, with whatever was in memory; a fuzzer found this."""
+    file = io.BytesIO()
+    torch.save({"a": torch.arange(4.0)[1:]}, file)
+    with zipfile.ZipFile(file) as archive:
+        program = archive.read("archive/data.pkl")
+    assert program.count(before) == 1
+    lying = archive_of(program.replace(before, after), **{"0": bytes(16)})
+    assert f"has 4 numbers, and a tensor goes to number {last}" in refusal(tmp_path / "a", lying)
+    (tmp_path / "a").write_bytes(archive_of(program, **{"0": bytes(16)}))
+    assert open_pth(tmp_path / "a").shape("a") == (3,)
+
+
 def test_an_entry_that_reaches_into_the_next_is_refused(tmp_path):
     file = io.BytesIO()
     torch.save({"a": torch.arange(4.0), "b": torch.arange(4.0)}, file)

@@ -1,123 +1,103 @@
-"""Files of weights: what was saved comes back, and what does not fit is refused as a whole."""
+"""One file, read a tensor at a time: equal to the library, mapped, and private."""
+
+import os
+from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 
-from mistral_edu import MistralConfig, MistralForCausalLM, MistralModel, load
-from mistral_edu.weights import WeightsError
-from tests.models import random_ids, small_model
+from mistral_edu.weights.errors import WeightsError
+from mistral_edu.weights.safetensors_files import open_safetensors_file
+from mistral_edu.weights.safetensors_header import DTYPES
+
+MAPS = Path("/proc/self/maps")
+TENSORS = {name.lower(): torch.arange(6).view(2, 3).to(dtype) for name, dtype in DTYPES.items()}
+TENSORS |= {"scalar": torch.tensor(-1.5), "none": torch.zeros(0, 4), "großes Ω": torch.ones(3)}
 
 
 @pytest.fixture
-def saved(tmp_path):
-    model = small_model()
-    model.save_pretrained(tmp_path)
-    return model, tmp_path
+def path(tmp_path):
+    save_file(TENSORS, tmp_path / "file.safetensors")
+    return tmp_path / "file.safetensors"
 
 
-def test_a_saved_model_comes_back_with_equal_logits(saved):
-    model, folder = saved
-    again = MistralForCausalLM.from_pretrained(folder)
-    ids = random_ids(model, 1, 9)
-    assert torch.equal(again(ids).logits, MistralForCausalLM.from_pretrained(folder)(ids).logits)
-    assert all(
-        torch.equal(a, b) for a, b in zip(again.parameters(), model.parameters(), strict=True)
-    )
-    assert not again.training
+def unpadded(path):
+    """The same file with a header of odd length, so that no tensor lies where its type wants it."""
+    whole = path.read_bytes()
+    length = int.from_bytes(whole[:8], "little")
+    header = whole[8 : 8 + length].rstrip()
+    header += b" " * (1 - len(header) % 2)
+    path.write_bytes(len(header).to_bytes(8, "little") + header + whole[8 + length :])
+    assert len(header) % 2 == 1
+    return path
 
 
-def test_transformers_loads_what_we_save_and_we_load_what_it_saves(saved, tmp_path):
-    import transformers
-
-    model, folder = saved
-    theirs = transformers.MistralForCausalLM.from_pretrained(folder, attn_implementation="eager")
-    ids = random_ids(model, 1, 13)
-    with torch.no_grad():
-        assert torch.allclose(theirs(ids).logits, model(ids).logits, atol=1e-4)
-        theirs.save_pretrained(tmp_path / "theirs")
-        ours = MistralForCausalLM.from_pretrained(tmp_path / "theirs")
-        assert torch.equal(ours(ids).logits, MistralForCausalLM.from_pretrained(folder)(ids).logits)
-
-
-def test_weights_are_cast_on_the_way_in_and_out(saved):
-    model, folder = saved
-    assert MistralForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).dtype == torch.bfloat16
-    model.save_pretrained(folder, dtype=torch.float16)
-    assert MistralForCausalLM.from_pretrained(folder).dtype == torch.float16
-    assert model.dtype == torch.float32
+@pytest.mark.parametrize("prepare", [lambda path: path, unpadded], ids=["padded", "not padded"])
+def test_every_tensor_is_what_the_library_reads(path, prepare):
+    source = open_safetensors_file(prepare(path))
+    with safe_open(path, "pt") as library:
+        assert sorted(source.names()) == sorted(library.keys())
+        for name in source.names():
+            theirs = library.get_tensor(name)
+            assert (source.dtype(name), source.shape(name)) == (theirs.dtype, tuple(theirs.shape))
+            assert source.read(name).dtype == theirs.dtype
+            # Compared as float64: torch cannot compare eight-bit floats.
+            assert torch.equal(source.read(name).double(), theirs.double()), name
+            assert source.read(name).data_ptr() % theirs.dtype.itemsize == 0
 
 
-def test_tied_weights_are_stored_once_and_tied_again(tmp_path):
-    small_model(tie_word_embeddings=True).save_pretrained(tmp_path)
-    assert "lm_head.weight" not in load_file(tmp_path / "model.safetensors")
-    again = MistralForCausalLM.from_pretrained(tmp_path)
-    assert again.lm_head.weight is again.get_input_embeddings().weight
+def test_writing_to_a_tensor_changes_neither_the_file_nor_another_reading(path):
+    before = path.read_bytes()
+    source = open_safetensors_file(path)
+    tensor = source.read("f32")
+    tensor.zero_()
+    assert path.read_bytes() == before
+    assert torch.equal(source.read("f32"), TENSORS["f32"])
 
 
-def test_every_mismatch_is_listed_at_once_and_nothing_is_loaded(saved):
-    _, folder = saved
-    tensors = load_file(folder / "model.safetensors")
-    del tensors["model.norm.weight"]
-    tensors["lm_head.weight"] = torch.zeros(3, 3)
-    tensors["extra"] = torch.zeros(1)
-    save_file(tensors, folder / "model.safetensors")
-    with pytest.raises(WeightsError) as caught:
-        MistralForCausalLM.from_pretrained(folder)
-    for line in (
-        "model.norm.weight: is missing",
-        "lm_head.weight: has shape (3, 3), expected (64, 32)",
-        "extra: belongs to no parameter",
-    ):
-        assert line in str(caught.value)
+def test_a_tensor_outlives_its_source_and_its_file(path):
+    tensor = open_safetensors_file(path).read("f64")
+    path.unlink()
+    assert torch.equal(tensor, TENSORS["f64"])
 
 
-def test_a_truncated_file_is_named(saved):
-    _, folder = saved
-    path = folder / "model.safetensors"
-    path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(WeightsError, match="is damaged .*: copy or save it again"):
-        MistralForCausalLM.from_pretrained(folder)
+@pytest.mark.skipif(not MAPS.exists(), reason="looks into Linux's /proc")
+def test_only_the_tensors_in_hand_are_mapped(tmp_path):
+    save_file({f"t{i}": torch.zeros(1 << 18) for i in range(8)}, tmp_path / "file")  # 1 MB each
+    source = open_safetensors_file(tmp_path / "file")
+
+    def mapped():
+        lines = MAPS.read_text(encoding="utf-8").splitlines()
+        ranges = [line.split()[0] for line in lines if str(tmp_path / "file") in line]
+        ends = [[int(end, 16) for end in one.split("-")] for one in ranges]
+        return sum(end - start for start, end in ends) / 2**20
+
+    assert mapped() == 0
+    held = [source.read("t0"), source.read("t5")]
+    assert 2 <= mapped() < 2.1
+    del held
+    assert mapped() == 0
 
 
-def test_a_missing_file_is_named(saved):
-    _, folder = saved
-    (folder / "model.safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match="give a folder that save_pretrained wrote"):
-        MistralForCausalLM.from_pretrained(folder)
+@pytest.mark.parametrize("change", ["replaced", "cut short", "written to"])
+def test_a_file_that_changes_after_it_was_checked_is_not_read(path, change):
+    source = open_safetensors_file(path)
+    if change == "replaced":
+        save_file({"f32": torch.ones(1)}, path.with_name("other"))
+        path.with_name("other").replace(path)
+    elif change == "cut short":
+        os.truncate(path, 100)
+    else:
+        os.utime(path, ns=(1, 1))
+    with pytest.raises(WeightsError, match="changed while it was read: load it again"):
+        source.read("f32")
 
 
-def test_an_interrupted_save_leaves_the_old_file(saved, monkeypatch):
-    model, folder = saved
-    before = (folder / "model.safetensors").read_bytes()
-
-    def full_disk(tensors, path, metadata):
-        path.write_bytes(b"half")
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr("mistral_edu.weights.safetensors_files.save_file", full_disk)
-    with pytest.raises(OSError, match="No space left"):
-        model.save_pretrained(folder)
-    assert (folder / "model.safetensors").read_bytes() == before
-    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
-
-
-def test_loading_an_unknown_name_lists_the_course_s_own_models():
-    with pytest.raises(FileNotFoundError, match="'tinny' is not a model of the course .*tiny"):
-        load("tinny")
-
-
-def test_the_bare_model_saves_and_loads(tmp_path):
-    bare = small_model().model
-    bare.save_pretrained(tmp_path)
-    again = MistralModel.from_pretrained(tmp_path)
-    assert torch.equal(again.norm.weight, bare.norm.weight)
-
-
-def test_the_tiny_model_is_what_its_card_says():
-    model, tokenizer = load("tiny")
-    config = model.config
-    assert isinstance(config, MistralConfig)
-    assert tokenizer.vocab_size == config.vocab_size == 1024
-    assert config.sliding_window * 4 <= config.max_position_embeddings
-    assert config.group_size == 4
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_or_a_folder_is_no_file_and_does_not_hang(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, tmp_path / "absent"):
+        with pytest.raises(FileNotFoundError, match="does not exist, or is no file"):
+            open_safetensors_file(path)
