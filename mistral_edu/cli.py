@@ -16,9 +16,16 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from mistral_edu.commands import chat, doctor, generate, lab
+from mistral_edu.commands import chat, convert, doctor, generate, lab, verify
 
-COMMANDS = {"doctor": doctor, "generate": generate, "chat": chat, "lab": lab}
+COMMANDS = {
+    "doctor": doctor,
+    "generate": generate,
+    "chat": chat,
+    "lab": lab,
+    "convert": convert,
+    "verify": verify,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

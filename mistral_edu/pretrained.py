@@ -179,7 +179,7 @@ class PretrainedModel(nn.Module):
 
         Args:
             name: a folder with config.json and model.safetensors (or shards and their index), or
-                "owner/name" on the hub.
+                with Mistral's own files, or "owner/name" on the hub.
             dtype: cast weights to this; None keeps the file's.
             device: where to put them.
             attention: a backend's name.
@@ -187,15 +187,15 @@ class PretrainedModel(nn.Module):
 
         Raises:
             FileNotFoundError, HubError: see `weights.named.local_folder`.
-            ValueError: see `open_safetensors` and `load_weights`.
+            ValueError: see `open_model` and `load_weights`.
         """
+        from mistral_edu.weights.model_folder import open_model
         from mistral_edu.weights.model_weights import load_weights, require_plausible
         from mistral_edu.weights.named import local_folder
         from mistral_edu.weights.shapes_only import shapes_only
-        from mistral_edu.weights.sources import open_safetensors
 
         folder = local_folder(name, revision=revision, parts=["config", "weights"])
-        source, config = open_safetensors(folder), MistralConfig.from_pretrained(folder)
+        config, source = open_model(folder)
         require_plausible(config, source)
         with shapes_only():
             model = cls(config, attention)  # type: ignore[call-arg]

@@ -56,12 +56,17 @@ def write_safetensors(
     with whole_file(path) as file:
         file.write(header_bytes(entries, dict(metadata)))
         for name, entry in entries.items():
-            file.write(_bytes_of(name, entry.dtype, entry.shape, makers[name]))
+            file.write(made_bytes(name, entry.dtype, entry.shape, makers[name]))
 
 
-def _bytes_of(
+def made_bytes(
     name: str, dtype: torch.dtype, shape: tuple[int, ...], make: Callable[[], Tensor]
 ) -> memoryview:
+    """The bytes of one planned tensor, checked against its announcement.
+
+    Raises:
+        WeightsError: if its type or shape differ.
+    """
     tensor = make().detach()
     if tensor.dtype != dtype or tuple(tensor.shape) != shape:
         raise WeightsError(

@@ -13,8 +13,10 @@ file. It returns if the reader accepted or refused it properly; anything it rais
         main(check, seeds=[…])
 """
 
+import atexit
 import inspect
 import random
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -91,6 +93,8 @@ def run_atheris(check: Check, seeds: Sequence[bytes], flags: Sequence[str]) -> N
             (Path(folder) / f"seed{number}").write_bytes(seed)
         artifacts = f"-artifact_prefix={folder}/"  # atheris prints the input itself as well
         arguments = [sys.argv[0], artifacts, "-seed=1", "-timeout=5", *flags, folder]
+        # libFuzzer's alarm, which finds inputs that hang, must not ring while the process ends.
+        atexit.register(signal.setitimer, signal.ITIMER_REAL, 0)
         atheris.Setup(arguments, check)
         atheris.Fuzz()
 

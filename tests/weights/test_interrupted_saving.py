@@ -28,14 +28,14 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
 SLOWLY = """
 import time
 from mistral_edu.weights import saving
-bytes_of, written = saving._bytes_of, []
+bytes_of, written = saving.made_bytes, []
 def slowly(*arguments):
     written.append(bytes_of(*arguments))
     if len(written) == 9:
         print("in the middle", flush=True)
         time.sleep(60)
     return written[-1]
-saving._bytes_of = slowly
+saving.made_bytes = slowly
 """
 
 

@@ -1,0 +1,68 @@
+"""`mistral-edu convert`: write a model in the other layout.
+
+Lesson: 11_weights.
+"""
+
+import argparse
+from pathlib import Path
+
+from mistral_edu.commands import arguments
+
+HELP = "convert a model between Mistral's own layout and Hugging Face's"
+LEFT_BEHIND = ".unfinished.*"  # where `weights.whole_files` writes
+TYPES = ("float32", "float16", "bfloat16")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The two folders, the layout, and what may change on the way."""
+    parser.add_argument("source", type=Path, help="a folder that holds a model in either layout")
+    parser.add_argument("target", type=Path, help="the folder to write")
+    parser.add_argument("--to", required=True, choices=("hugging-face", "original"))
+    parser.add_argument("--dtype", choices=TYPES, help="cast the weights (as they are)")
+    parser.add_argument(
+        "--key-value-heads",
+        type=arguments.count,
+        metavar="N",
+        help="pool the key/value heads to so many (as they are)",
+    )
+    parser.add_argument(
+        "--pooling",
+        choices=("mean", "first", "random"),
+        default="mean",
+        help="how to pool (%(default)s)",
+    )
+    parser.add_argument(
+        "--pth",
+        action="store_true",
+        help="in the original layout, write consolidated.00.pth, as v0.1 was released",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace the model that the target holds"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Convert, and list what the target now holds."""
+    import torch
+
+    from mistral_edu.weights.convert import TOKENIZER_FILE, convert
+
+    convert(
+        options.source,
+        options.target,
+        options.to,
+        getattr(torch, options.dtype) if options.dtype else None,
+        key_value_heads=options.key_value_heads,
+        pooling=options.pooling,
+        pth=options.pth,
+        overwrite=options.overwrite,
+    )
+    print(f"{options.target} now holds:")
+    for path in sorted(options.target.iterdir()):
+        if path.is_file():
+            print(f"  {path.name}  {path.stat().st_size:,} bytes")
+    for path in options.target.glob(LEFT_BEHIND):
+        print(f"An attempt that was killed left {path}: delete it if none is running.")
+    if not (options.target / TOKENIZER_FILE).exists():
+        print(f"The source has no {TOKENIZER_FILE}: put it there before you load the model.")
+    return 0
