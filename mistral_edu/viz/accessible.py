@@ -26,7 +26,9 @@ _ARROW = (
     "<path d='M5 7l4 4 4-4' fill='none' stroke='#8a8a8a' stroke-width='2'/></svg>"
 )
 _SHEET = (
-    f".medu-summary{{{HIDDEN}}}"
+    f".medu-explorer .medu-summary{{{HIDDEN}}}"
+    # The picture scrolls sideways, the controls above it stay.
+    ".medu-explorer .widget-html-content{min-width:0}"
     ".medu-explorer{position:relative;--jp-widgets-dropdown-arrow:"
     f"url(data:image/svg+xml,{quote(_ARROW)})}}"
 )
