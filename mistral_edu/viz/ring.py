@@ -96,7 +96,7 @@ class RingFrame(Frame):
         stored = np.setdiff1d(self.moment.arriving, self.unstored)
         slots = [int(np.flatnonzero(self.moment.after == position)[0]) for position in stored]
         place = f"{'slot' if len(slots) == 1 else 'slots'} {listing(slots)}"
-        news = f"Step {self.step}: {_positions(stored)} → {place} (p mod {self.window})"
+        news = f"Step {self.step}: {_positions(stored)} → {place}"
         if len(self.evicted):
             news += f", evicting {_positions(self.evicted)}"
         if len(self.unstored):

@@ -30,6 +30,7 @@ from mistral_edu.viz import (
 )
 from mistral_edu.viz.accessible import HIDDEN
 from mistral_edu.viz.explorer import doublings, labelled, number
+from mistral_edu.viz.mask import KINDS
 from mistral_edu.viz.render import Words, draw, figure_png, frame_html, page, write_whole
 from mistral_edu.viz.style import balanced, text_on
 
@@ -64,7 +65,37 @@ def words_of(drawn: Figure) -> list[Text]:
 
 
 def test_no_words_are_cut_off_and_none_cover_others(name: str) -> None:
-    drawn = drawing(name)
+    expect_clear_words(drawing(name))
+
+
+EXPLORERS = {
+    **{kind: lambda kind=kind: explore_mask(kind) for kind in KINDS},
+    "reach": explore_reach,
+    "ring": lambda: explore_ring(window=4, prompt=9, chunk=3, step=2),
+    "budget": explore_budget,
+}
+
+
+@pytest.mark.parametrize("topic", EXPLORERS)
+def test_no_words_are_cut_off_at_either_end_of_a_control(
+    topic: str, request: pytest.FixtureRequest
+) -> None:
+    request.getfixturevalue("undrawn")  # Only the frames, which are drawn below.
+    explorer = EXPLORERS[topic]()
+    for name, control in explorer.controls.items():
+        if name == "kind" or control.disabled:
+            continue
+        trait = "index" if hasattr(control, "options") else "value"
+        last = len(control.options) - 1 if trait == "index" else control.max
+        for end in (last, 0 if trait == "index" else control.min):
+            setattr(control, trait, end)
+            drawn = figure(explorer.frame)
+            FigureCanvasAgg(drawn).draw()
+            expect_clear_words(drawn)
+        setattr(control, trait, last)  # Later controls meet the fullest picture.
+
+
+def expect_clear_words(drawn: Figure) -> None:
     boxes = [(word, word.get_window_extent()) for word in words_of(drawn)]
     assert len(boxes) > 5
     for word, box in boxes:

@@ -94,7 +94,7 @@ def test_the_picture_shows_the_cache_even_when_the_cache_is_wrong(
 
 def test_the_text_is_the_table_of_slots() -> None:
     assert ring_frame(window=3, prompt=4, chunk=4, step=2).to_text().splitlines() == [
-        "Step 2: position 4 → slot 1 (p mod 3), evicting position 1",
+        "Step 2: position 4 → slot 1, evicting position 1",
         "slot  held before  holds now  age (tokens)    this step",
         "   0            3          3             1         kept",
         "   1            1          4             0  overwritten",
