@@ -202,7 +202,7 @@ it, and say what you gave up for that.
   takes 2 bytes a number whatever the weights take.
 - `batch`: texts written at once; `context`: tokens in each, at most 131,072.
 
-Leave a tenth of the memory free for what we did not count, and use at least half of it: an idle
+Leave a tenth of the memory free for what we did not count, and use at least a third: an idle
 machine has a price, too. There is no single right answer.""",
     stub="""plan = {
     "machine": ...,
@@ -220,7 +220,7 @@ machine has a price, too. There is no single right answer.""",
             Claim("context is from 1 to 131,072", lambda a: a["context"] in range(1, 131_073)),
             Claim("weights and cache fit into the machine", lambda a: share(a) <= 1),
             Claim("a tenth of the memory stays free", lambda a: share(a) <= 0.9),
-            Claim("at least half of the memory is used", lambda a: share(a) >= 0.5),
+            Claim("at least a third of the memory is used", lambda a: share(a) >= 1 / 3),
             Claim("because has five words or more", lambda a: len(a["because"].split()) >= 5),
         ),
         ask=(

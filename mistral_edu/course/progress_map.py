@@ -1,8 +1,7 @@
 """The map that `progress()` draws: eighteen lessons in a strip, and the exercises of one or all.
 
-Marks carry the meaning (○ untouched, ◐ begun, ● correct), in the text and in the picture alike;
-colour only repeats it. The strip depends on what was done, not on how many exercises a lesson
-has, so a lesson's stored output stays the same while the course grows.
+Marks carry the meaning (○ untouched, ◐ begun, ● correct, · not written yet), in the text and in the
+picture alike; colour only repeats it. A lesson counts as written once it has exercises.
 """
 
 import html
@@ -14,6 +13,8 @@ from mistral_edu.course.registry import LESSONS
 from mistral_edu.course.verdict import Outcome
 
 CELL = 30
+UNWRITTEN = "·"
+LEGEND = "○ not attempted   ◐ begun   ● correct   · not written yet"
 
 
 @dataclass(frozen=True, repr=False)
@@ -28,7 +29,8 @@ class ProgressMap:
 
     >>> print(ProgressMap({}, {}, "08"))
     Lesson 08 · Rolling cache: 0 of 0 exercises correct
-    Course: 00○ 01○ 02○ 03○ 04○ 05○ 06○ 07○ 08○ 09○ 10○ 11○ 12○ 13○ 14○ 15○ 16○ 17○
+    Course: 00· 01· 02· 03· 04· 05· 06· 07· 08· 09· 10· 11· 12· 13· 14· 15· 16· 17·
+    ○ not attempted   ◐ begun   ● correct   · not written yet
     """
 
     catalogue: dict[str, tuple[Exercise, ...]]
@@ -51,16 +53,28 @@ class ProgressMap:
         begun = any(outcome is not Outcome.NOT_ATTEMPTED for outcome in outcomes)
         return Outcome.NOT_YET if begun else Outcome.NOT_ATTEMPTED
 
+    def written(self, number: str) -> bool:
+        """Whether a lesson is there to be worked through.
+
+        Args:
+            number: two digits.
+
+        >>> ProgressMap({}, {}).written("08")
+        False
+        """
+        return bool(self._exercises(number))
+
     def __repr__(self) -> str:
-        strip = " ".join(f"{number}{self.mark(number).mark}" for number in LESSONS)
-        lines = [*self._lines(), f"Course: {strip}", self.note]
+        marks = {n: self.mark(n).mark if self.written(n) else UNWRITTEN for n in LESSONS}
+        strip = " ".join(number + mark for number, mark in marks.items())
+        lines = [*self._lines(), f"Course: {strip}", LEGEND, self.note]
         return "\n".join(line for line in lines if line)
 
     def _repr_html_(self) -> str:
         """The strip as a drawing, the list as text below it."""
         boxes = "".join(self._box(k, number) for k, number in enumerate(LESSONS))
-        words = [f"lesson {number} {self.mark(number).value}" for number in LESSONS]
-        text = "\n".join([*self._lines(), self.note]).strip()
+        words = [f"lesson {number} {self._words(number)}" for number in LESSONS]
+        text = "\n".join([LEGEND, *self._lines(), self.note]).strip()
         return (
             '<div class="medu-progress">'
             f'<svg role="img" aria-label="{", ".join(words)}" '
@@ -69,7 +83,7 @@ class ProgressMap:
         )
 
     def _box(self, column: int, number: str) -> str:
-        """One lesson: a ring, half or wholly filled, above its number."""
+        """One lesson: a ring, half or wholly filled, above its number; faint dots if unwritten."""
         outcome, centre = self.mark(number), CELL * column + CELL // 2
         half = f"M {centre} 7 A 9 9 0 0 0 {centre} 25 Z"
         filling = {
@@ -77,11 +91,17 @@ class ProgressMap:
             Outcome.NOT_YET: f'<path d="{half}" fill="{outcome.colour}"/>',
             Outcome.NOT_ATTEMPTED: "",
         }[outcome]
+        faint = "" if self.written(number) else ' opacity="0.55" stroke-dasharray="1 3"'
         return (
-            f'{filling}<circle cx="{centre}" cy="16" r="9"/>'
+            f'<g{faint}>{filling}<circle cx="{centre}" cy="16" r="9"/>'
             f'<text x="{centre}" y="42" font-size="12" text-anchor="middle" '
-            f'fill="currentColor" stroke="none">{number}</text>'
+            f'fill="currentColor" stroke="none">{number}</text></g>'
         )
+
+    def _words(self, number: str) -> str:
+        mark = self.mark(number)
+        begun = "begun" if mark is Outcome.NOT_YET else mark.value
+        return begun if self.written(number) else "not written yet"
 
     def _exercises(self, number: str) -> tuple[Exercise, ...]:
         return self.catalogue.get(number, ())

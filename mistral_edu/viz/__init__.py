@@ -4,39 +4,50 @@
     explore_mask(window=4)                              # alive, the same figure
 
 `frame.py`, `style.py`, `render.py` and `explorer.py` are the frame around every topic; each topic
-is one concept: `mask`, `reach`, `ring`, `budget`, `shapes`.
+is one concept: `mask`, `reach`, `ring`, `budget`, `shapes`. A sweep (`memory_sweep`, `reach_sweep`,
+`chunk_sweep`) draws what a lesson has measured.
 """
 
 from mistral_edu.viz.budget import BudgetFrame, budget_frame
 from mistral_edu.viz.budget_figure import explore_budget, preset_models
+from mistral_edu.viz.chunk_sweep import ChunkSweepFrame, chunk_sweep_frame
 from mistral_edu.viz.explorer import Explorer
 from mistral_edu.viz.frame import Frame
 from mistral_edu.viz.mask import MaskFrame, mask_frame
 from mistral_edu.viz.mask_figure import explore_mask
+from mistral_edu.viz.memory_sweep import MemorySweepFrame, memory_sweep_frame
 from mistral_edu.viz.reach import ReachFrame, explore_reach, reach_frame
+from mistral_edu.viz.reach_sweep import ReachSweepFrame, reach_sweep_frame
 from mistral_edu.viz.render import Picture, figure, show
-from mistral_edu.viz.ring import RingFrame, replay, ring_frame, ring_steps
+from mistral_edu.viz.replay import replay
+from mistral_edu.viz.ring import RingFrame, ring_frame, ring_steps
 from mistral_edu.viz.ring_figure import explore_ring
 from mistral_edu.viz.shapes import ShapesFrame, shapes_frame
 
 __all__ = [
     "BudgetFrame",
+    "ChunkSweepFrame",
     "Explorer",
     "Frame",
     "MaskFrame",
+    "MemorySweepFrame",
     "Picture",
     "ReachFrame",
+    "ReachSweepFrame",
     "RingFrame",
     "ShapesFrame",
     "budget_frame",
+    "chunk_sweep_frame",
     "explore_budget",
     "explore_mask",
     "explore_reach",
     "explore_ring",
     "figure",
     "mask_frame",
+    "memory_sweep_frame",
     "preset_models",
     "reach_frame",
+    "reach_sweep_frame",
     "replay",
     "ring_frame",
     "ring_steps",

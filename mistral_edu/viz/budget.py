@@ -17,7 +17,7 @@ from typing import ClassVar
 import torch
 
 from mistral_edu.config import MistralConfig
-from mistral_edu.viz.frame import Frame, aligned, count, readable
+from mistral_edu.viz.frame import Frame, aligned, count, listed, readable, short
 from mistral_edu.viz.parameters import Component, components
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -83,22 +83,23 @@ class BudgetFrame(Frame):
         }
 
     @property
-    def formula(self) -> str:
-        """How the selected component's number comes about; for everything, the total."""
+    def formula(self) -> tuple[str, str]:
+        """How the selected component's number comes about, in words and in numbers."""
         chosen = [part for part in self.parts if part.name == self.selected]
-        if chosen:
-            share = chosen[0].parameters / self.parameters
-            return f"{self.selected}: {chosen[0].formula} ({share:.1%})"
-        terms = " + ".join(f"{part.parameters:,}" for part in self.parts)
-        return f"everything: {terms} = {self.parameters:,}"
+        if not chosen:
+            total = f"{self.parameters:,} parameters"
+            return "everything: the sum of the bars on the left", f"= {total}"
+        words, numbers = chosen[0].product
+        share = chosen[0].parameters / self.parameters
+        return f"{self.selected}: {words}", f"= {numbers} parameters ({share:.1%} of all)"
 
     @property
-    def cache_formula(self) -> str:
-        """How the size of the rolling cache comes about."""
-        kept = "tokens" if self.window is None else f"slots, min(context, W = {self.window})"
+    def cache_formula(self) -> tuple[str, str]:
+        """How the size of the rolling cache comes about, in words and in numbers."""
+        kept = "context" if self.window is None else f"min(context, W = {self.window:,})"
         return (
-            f"rolling cache: {self.token_bytes:,} bytes per token × {self.slots:,} {kept} × batch "
-            f"{self.batch} = {self.cache_bytes:,} bytes"
+            f"rolling cache: bytes per token × {kept} × batch",
+            f"= {self.token_bytes:,} × {self.slots:,} × {self.batch} = {self.cache_bytes:,} bytes",
         )
 
     @property
@@ -113,11 +114,18 @@ class BudgetFrame(Frame):
 
     @property
     def summary(self) -> str:
-        memory = ", ".join(f"{name}={readable(size)}" for name, size in self.memory.items())
+        memory = listed(f"{name} {readable(size)}" for name, size in self.memory.items())
+        parts = listed(f"{part.name} {short(part.parameters)}" for part in self.parts)
         return (
-            f"Budget of {self.model}, dtype={self.dtype}, batch={self.batch}, "
-            f"context={self.context}: parameters={self.parameters:,}, {memory}; {self.formula}."
+            f"Two groups of bars for {self.model}. Its {self.parameters:,} parameters: {parts}. "
+            f"Its memory in {self.dtype} for {self.run}: {memory}. Chosen is "
+            f"{' '.join(self.formula)}."
         )
+
+    @property
+    def run(self) -> str:
+        """How much is written at once, in words."""
+        return f"{count(self.batch, 'text')} of {count(self.context, 'token')}"
 
     def to_text(self) -> str:
         parts = [["parameters", "share", "component"]]
@@ -126,8 +134,8 @@ class BudgetFrame(Frame):
             parts.append([f"{part.parameters:,}", share, part.name])
         parts.append([f"{self.parameters:,}", "100.00%", "total"])
         sizes = [[f"{size:,}", "bytes", name] for name, size in self.memory.items()]
-        run = f"{self.dtype}, batch {self.batch}, context {count(self.context, 'token')}:"
-        formulas = [self.formula, self.cache_formula]
+        run = f"{self.dtype}, {self.run}:"
+        formulas = [*self.formula, *self.cache_formula]
         return "\n".join([self.title, *aligned(parts), run, *aligned(sizes), *formulas])
 
 

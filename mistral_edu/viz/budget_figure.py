@@ -7,8 +7,6 @@ Conventions
     carries its number, so those too short to see can still be read.
 """
 
-import textwrap
-
 from matplotlib.axes import Axes
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
@@ -16,7 +14,7 @@ from matplotlib.figure import Figure
 from mistral_edu.config import MistralConfig
 from mistral_edu.paths import data_dir
 from mistral_edu.viz.budget import DTYPES, EVERYTHING, BudgetFrame, budget_frame
-from mistral_edu.viz.explorer import Explorer, choice, number
+from mistral_edu.viz.explorer import Explorer, choice, doublings, number
 from mistral_edu.viz.frame import magnitude, readable, short, unit_for
 from mistral_edu.viz.parameters import components
 from mistral_edu.viz.render import draw
@@ -28,11 +26,11 @@ LARGEST_BATCH = 64
 
 @draw.register
 def _(frame: BudgetFrame) -> Figure:
-    figure = card(4.7, frame.title)
-    _draw_parameters(panel(figure, 1.1, 1.45, 2.7, 2.4), frame)
-    _draw_memory(panel(figure, 5.4, 1.45, 2.05, 2.4), frame)
-    lines = [textwrap.fill(line, 106) for line in (frame.formula, frame.cache_formula)]
-    figure.text(0.02, 0.04, "\n".join(lines), size=8.5, va="bottom", linespacing=1.5)
+    figure = card(5.0, frame.title)
+    _draw_parameters(panel(figure, 1.1, 1.5, 2.7, 2.5), frame)
+    _draw_memory(panel(figure, 5.4, 1.5, 2.05, 2.5), frame)
+    lines = "\n".join([*frame.formula, *frame.cache_formula])
+    figure.text(0.02, 0.04, lines, size=8.5, va="bottom", linespacing=1.5)
     return figure
 
 
@@ -65,7 +63,7 @@ def _draw_memory(axes: Axes, frame: BudgetFrame) -> None:
     bars[-1].set(hatch="////", linestyle="--")
     _finish(axes, bars, [readable(size) for size in frame.memory.values()])
     axes.set_xlabel(f"memory ({unit}, decimal)")
-    axes.set_title(f"memory in {frame.dtype}")
+    axes.set_title(f"memory in {frame.dtype},\n{frame.run}", linespacing=1.3)
 
 
 def _finish(axes: Axes, bars: BarContainer, values: list[str]) -> None:
@@ -98,12 +96,12 @@ def explore_budget(
 
     Args:
         models: configs by name; by default `preset_models()`. The first is shown first.
-        dtype, batch, context, component: as in `budget_frame`.
+        dtype, batch, context, component: as in `budget_frame`; the context a power of two.
 
     >>> explorer = explore_budget({"Mistral-7B": MistralConfig.mistral_7b_v0_1()})
     >>> explorer.controls["component"].value = "attention k"
-    >>> explorer.frame.formula[-25:]
-    '1024 = 134,217,728 (1.9%)'
+    >>> explorer.frame.formula[1]
+    '= 32 × 4,096 × 1,024 = 134,217,728 parameters (1.9% of all)'
     """
     models = models or preset_models()
     names = [part.name for part in components(next(iter(models.values())))]
@@ -112,6 +110,6 @@ def explore_budget(
         "component": choice("component", [EVERYTHING, *names], component),
         "dtype": choice("dtype", DTYPES, dtype),
         "batch": number("batch (sequences)", batch, 1, LARGEST_BATCH),
-        "context": number("context (tokens)", context, 1, LONGEST_CONTEXT),
+        "context": doublings("context (tokens)", context, 1, LONGEST_CONTEXT),
     }
     return Explorer(lambda model, **values: budget_frame(models[model], model, **values), controls)

@@ -2,12 +2,13 @@
 
     control changes  →  frame = build(**values)  →  figure  →  one HTML widget
 
-The picture is pushed into a single HTML widget, never printed into a captured output area: image
-and caption change together, and nothing is drawn twice or lost.
+The picture is pushed into a single HTML widget, never printed into a captured output area:
+nothing is drawn twice or lost. Its words stand beside it, out of sight, in an element that stays
+and only changes its text, because that is what a screen reader speaks; see `accessible.py`.
 
 Conventions
-    Every number has a box beside its slider: the box carries the label that a screen reader
-    speaks, and takes exact values. Steps are plain named buttons.
+    Every slider has a box or a list beside it, with the label that names both. A box takes exact
+    values. Steps are plain named buttons.
     The cell's output carries three forms: the live widget, a PNG for a page without a kernel, and
     the frame's text.
     CSS classes `medu-explorer`, `medu-<topic>` and `medu-summary` are stable.
@@ -19,6 +20,7 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from mistral_edu.viz.accessible import manners
 from mistral_edu.viz.frame import Frame
 from mistral_edu.viz.render import (
     figure,
@@ -43,6 +45,27 @@ def number(label: str, value: int, low: int, high: int, step: int = 1) -> widget
     )
 
 
+def doublings(label: str, value: int, low: int, high: int) -> widgets.SelectionSlider:
+    """A power of two, chosen by a slider whose every step doubles.
+
+    Args:
+        label: what the number is, with its unit.
+        value, low, high: powers of two.
+
+    Raises:
+        ValueError: when `value` is not a power of two between `low` and `high`.
+
+    >>> control = doublings("context (tokens)", 8, 1, 16)
+    >>> [name for name, power in control.options], control.index
+    (['1', '2', '4', '8', '16'], 3)
+    """
+    powers = [1 << k for k in range(low.bit_length() - 1, high.bit_length())]
+    if value not in powers:
+        raise ValueError(f"{label}: {value} is not a power of two from {low:,} to {high:,}")
+    options = [(f"{power:,}", power) for power in powers]
+    return widgets.SelectionSlider(options=options, value=value, description=label, readout=False)
+
+
 def choice(label: str, options: Sequence, value: Any) -> widgets.Dropdown:
     """One of a few options, as a drop-down list.
 
@@ -55,27 +78,27 @@ def choice(label: str, options: Sequence, value: Any) -> widgets.Dropdown:
 
 
 def labelled(control: widgets.Widget) -> widgets.Widget:
-    """The row a control stands in: a slider gets its box, anything else stands alone.
+    """The row a control stands in: a slider gets its box or list, anything else stands alone.
 
     >>> labelled(number("window (tokens)", 4, 1, 12)).children[0].description
     'window (tokens)'
     """
-    if not isinstance(control, widgets.IntSlider):
+    shared = {"description": control.description, "style": _LABEL, "layout": {"width": "17.5em"}}
+    if isinstance(control, widgets.IntSlider):
+        limits = {"min": control.min, "max": control.max, "step": control.step}
+        partner = widgets.BoundedIntText(value=control.value, **limits, **shared)
+        widgets.link((control, "max"), (partner, "max"))
+    elif isinstance(control, widgets.SelectionSlider):
+        partner = widgets.Dropdown(options=control.options, value=control.value, **shared)
+    else:
         return control
-    box = widgets.BoundedIntText(
-        value=control.value,
-        min=control.min,
-        max=control.max,
-        step=control.step,
-        description=control.description,
-        style=_LABEL,
-        layout={"width": "17.5em"},
-    )
     control.description = ""
     control.layout.width = "18em"
-    for trait in ("value", "max", "disabled"):
-        widgets.link((control, trait), (box, trait))
-    return widgets.HBox([box, control])
+    for trait in ("value", "disabled"):
+        widgets.link((control, trait), (partner, trait))
+    row = widgets.HBox([partner, control])
+    row.add_class("medu-row")
+    return row
 
 
 class Explorer(widgets.VBox):
@@ -85,6 +108,8 @@ class Explorer(widgets.VBox):
         build: makes the frame from the controls' values, by name.
         controls: the controls by name; `explorer.controls["window"].value = 3` drives them.
         extras: more widgets to place between the controls and the picture.
+
+    `picture` and `words` are the widgets that show the frame and say it.
 
     >>> from mistral_edu.viz import explore_reach
     >>> explorer = explore_reach(window=2, layers=1)
@@ -102,9 +127,10 @@ class Explorer(widgets.VBox):
         self.controls = controls
         self._build = build
         self._settling = False
-        self._picture = widgets.HTML()
+        self.picture, self.words = widgets.HTML(), widgets.Label()
+        self.words.add_class("medu-summary")
         rows = [labelled(control) for control in controls.values()]
-        super().__init__([*rows, *extras, self._picture])
+        super().__init__([*rows, *extras, self.picture, self.words, manners()])
         for control in controls.values():
             control.observe(self._changed, "value")
         self._changed()
@@ -130,7 +156,8 @@ class Explorer(widgets.VBox):
             self._settling = False
         self.frame = self._build(**self.values)
         self._png = figure_png(figure(self.frame))
-        self._picture.value = frame_html(self.frame, self._png)
+        self.picture.value = frame_html(self.frame, self._png)
+        self.words.value = self.frame.summary
 
     def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         live = super()._repr_mimebundle_(**options)

@@ -9,8 +9,8 @@ with the model.
 Lessons: 00_map_and_toolbox, 06_sliding_window, 08_rolling_cache.
 
 Conventions
-    `title` states the finding, `summary` says the same picture in one sentence and is its
-    alternative text, `to_text()` is the picture for a reader who has only text. All three depend
+    `title` states the finding; `summary` says the picture in plain words, on one line, and is its
+    alternative text; `to_text()` is the picture for a reader who has only text. All three depend
     on the frame alone, so they can be compared exactly.
     Arrays inside a frame are read-only.
 """
@@ -21,7 +21,7 @@ from typing import ClassVar, SupportsInt
 
 import numpy as np
 
-_UNITS = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"), (1, "bytes"))
+_UNITS = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB"), (1, "bytes"))
 
 
 class Frame(ABC):
@@ -37,7 +37,7 @@ class Frame(ABC):
     @property
     @abstractmethod
     def summary(self) -> str:
-        """The whole picture in one sentence: its alternative text."""
+        """The whole picture in plain words: its alternative text."""
 
     @abstractmethod
     def to_text(self) -> str:
@@ -71,6 +71,16 @@ def listing(numbers: Iterable[SupportsInt]) -> str:
     ('3, 4, 5', '–')
     """
     return ", ".join(str(int(number)) for number in numbers) or "–"
+
+
+def listed(things: Iterable) -> str:
+    """Things as a sentence lists them.
+
+    >>> listed([3, 4, 5]), listed([3]), listed([])
+    ('3, 4 and 5', '3', 'nothing')
+    """
+    *most, last = [str(thing) for thing in things] or ["nothing"]
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def aligned(rows: Sequence[Sequence[str]], gap: str = "  ", right: bool = True) -> list[str]:

@@ -22,8 +22,8 @@ import torch
 from jaxtyping import Bool, Int
 
 from mistral_edu.sliding_window import visible
-from mistral_edu.viz.frame import Frame, aligned, count, frozen
-from mistral_edu.viz.ring import replay
+from mistral_edu.viz.frame import Frame, aligned, count, frozen, listed
+from mistral_edu.viz.replay import replay
 
 KINDS = ("causal", "window", "left-padded", "ring cache")
 LONGEST = 16
@@ -93,14 +93,28 @@ class MaskFrame(Frame):
 
     @property
     def summary(self) -> str:
-        window = "none" if self.window is None else self.window
-        counts = ", ".join(f"{name}={number}" for name, number in self.counts.items())
         rows, columns = self.allowed.shape
         size = f"{rows} {'query' if rows == 1 else 'queries'} by {count(columns, 'key')}"
+        counts = self.counts
         return (
-            f"Mask, kind={self.kind}, window={window}: {size}, {counts}; "
-            f"most keys seen by one query={int(self.keys_seen.max())}."
+            f"{self._case}. A grid of {size}: {count(counts['allowed'], 'pair')} allowed, "
+            f"{counts['future']} in the future, {counts['too old']} too old, {counts['absent']} "
+            f"absent. No query sees more than {count(int(self.keys_seen.max()), 'key')}."
         )
+
+    @property
+    def _case(self) -> str:
+        """What is shown, in words."""
+        if self.kind == "causal":
+            return "A causal mask without a window"
+        if self.kind == "window":
+            return f"A mask with a window of {self.window}"
+        if self.kind == "left-padded":
+            padding = count(int((self.query_positions < 0).sum()), "padding token")
+            return f"A mask with a window of {self.window} and {padding} on the left"
+        held, new = self.key_positions[: self.slots], self.key_positions[self.slots :]
+        ring = f"slots holding {listed(held)}" if self.slots else "empty slots"
+        return f"The mask of a chunk, {listed(new)}, against a ring of {self.window} {ring}"
 
     def to_text(self) -> str:
         cells = [
@@ -116,7 +130,7 @@ class MaskFrame(Frame):
 
 
 def mask_frame(
-    kind: str = "window", length: int = 8, window: int = 4, padding: int = 2, chunk: int = 4
+    kind: str = "window", length: int = 8, window: int = 4, padding: int = 2, chunk: int = 3
 ) -> MaskFrame:
     """Ask the visibility rule about one case.
 
@@ -147,7 +161,7 @@ def mask_frame(
     if kind == "ring cache":
         queries = queries[-chunk:]
         *_, last = replay(window, [range(length - len(queries)), queries.tolist()])
-        keys, slots = last.attended, len(last.attended) - len(queries)
+        keys, slots = last.offered, len(last.offered) - len(queries)
     allowed = visible(torch.tensor(queries)[None], torch.tensor(keys)[None], limit)[0]
     return MaskFrame(kind, limit, frozen(queries), frozen(keys), frozen(allowed.numpy()), slots)
 

@@ -40,6 +40,8 @@ from mistral_edu.viz.style import (
     stamp,
 )
 
+SMALLEST = 4  # A grid of one token keeps cells of an ordinary size.
+
 _WHY = ("i − j < 0", "i − j ≥ W", "padding: position −1")
 _FILL = ((BLUE, ""), (PAPER, ""), (SHADE, "////"), (SHADE, "xxxx"))
 
@@ -48,7 +50,7 @@ _FILL = ((BLUE, ""), (PAPER, ""), (SHADE, "////"), (SHADE, "xxxx"))
 def _(frame: MaskFrame) -> Figure:
     figure = card(5.75, frame.title)
     rows, columns = frame.allowed.shape
-    side = max(rows, columns)
+    side = max(rows, columns, SMALLEST)
     grid = panel(figure, 0.75, 0.45, 4.4, 4.4)
     grid.set(xlim=(0, side), ylim=(side, 0))
     _draw_cells(grid, frame, size=9.5 if side <= 12 else 8)
@@ -121,7 +123,7 @@ class MaskExplorer(Explorer):
 
 
 def explore_mask(
-    kind: str = "window", length: int = 8, window: int = 4, padding: int = 2, chunk: int = 4
+    kind: str = "window", length: int = 8, window: int = 4, padding: int = 2, chunk: int = 3
 ) -> MaskExplorer:
     """The mask under the hand; arguments as in `mask_frame`.
 

@@ -33,15 +33,15 @@ class Component:
         return prod(number for _, number in self.factors)
 
     @property
-    def formula(self) -> str:
-        """The product in words, in numbers, and multiplied out.
+    def product(self) -> tuple[str, str]:
+        """The product in words, and in numbers and multiplied out.
 
-        >>> Component("head", (("vocabulary", 32000), ("hidden", 4096))).formula
-        'vocabulary × hidden = 32000 × 4096 = 131,072,000'
+        >>> Component("head", (("vocabulary", 32000), ("hidden", 4096))).product
+        ('vocabulary × hidden', '32,000 × 4,096 = 131,072,000')
         """
         words = " × ".join(what for what, _ in self.factors)
-        numbers = " × ".join(str(number) for _, number in self.factors)
-        return f"{words} = {numbers} = {self.parameters:,}"
+        numbers = " × ".join(f"{number:,}" for _, number in self.factors)
+        return words, f"{numbers} = {self.parameters:,}" if len(self.factors) > 1 else numbers
 
 
 def components(config: MistralConfig) -> tuple[Component, ...]:
@@ -54,8 +54,8 @@ def components(config: MistralConfig) -> tuple[Component, ...]:
     vocabulary = ("vocabulary", config.vocab_size)
     queries = ("query heads × head dim", config.num_attention_heads * config.head_dim)
     shared = ("key/value heads × head dim", config.num_key_value_heads * config.head_dim)
-    matrices = ("gate, up, down", 3)
-    gains = ("2 per layer and a last one", 2 * config.num_hidden_layers + 1)
+    matrices = ("(gate, up, down)", 3)
+    gains = ("(2 × layers + 1)", 2 * config.num_hidden_layers + 1)
     tied = ("shared with the embedding", 0)
     return (
         Component("embedding", (vocabulary, hidden)),

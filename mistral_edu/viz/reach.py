@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 
 from mistral_edu.sliding_window import reach, visible
 from mistral_edu.viz.explorer import Explorer, number
-from mistral_edu.viz.frame import Frame, aligned, count, frozen
+from mistral_edu.viz.frame import Frame, aligned, count, frozen, listed
 from mistral_edu.viz.render import draw
 from mistral_edu.viz.style import BLUE, HATCH, INK, LINE, PAPER, QUIET, card, panel
 
@@ -90,8 +90,10 @@ class ReachFrame(Frame):
     @property
     def summary(self) -> str:
         return (
-            f"Reach cone, window={self.window}, layers={self.layers}: reached={self.reached} of "
-            f"{self.length} input positions, formula {self._sum}."
+            f"The reach of the last of {count(self.length, 'position')} through "
+            f"{count(self.layers, 'layer')} of window {self.window}: a cone that widens downward. "
+            f"Positions in it, row by row from the top to the input: {listed(self.widths)}. The "
+            f"formula says {self._sum}."
         )
 
     def to_text(self) -> str:

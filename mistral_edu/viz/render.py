@@ -15,18 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from IPython.display import display
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from mistral_edu.viz.accessible import HIDDEN
 from mistral_edu.viz.frame import Frame
 from mistral_edu.viz.style import sheet
 
-_CARD = (
-    "display:inline-block;margin:4px 0;padding:0 0 6px 0;background:#ffffff;"
-    "border:1px solid #c4c4c4;border-radius:4px;max-width:100%"
-)
-_CAPTION = "padding:2px 14px;color:#1a1a1a;font-size:13px;line-height:1.4;max-width:720px"
+# A picture keeps its size, so that its letters can be read; what does not fit is scrolled to.
+_SCROLLED = "margin:4px 0;max-width:100%;overflow-x:auto"
+_CARD = "display:block;max-width:none;border:1px solid #c4c4c4;border-radius:4px"
 
 
 @singledispatch
@@ -68,20 +68,17 @@ def figure_png(drawn: Figure) -> bytes:
 
 
 def frame_html(frame: Frame, png: bytes) -> str:
-    """A frame as one HTML figure: the image with its words, and the same words as a caption.
+    """A frame as one HTML figure, scrolled sideways where it is wider than the page.
 
     >>> from mistral_edu.viz import reach_frame
-    >>> '<figcaption class="medu-summary"' in frame_html(reach_frame(window=2, layers=1), b"")
-    True
+    >>> frame_html(reach_frame(window=2, layers=1), b"").count("alt=")
+    1
     """
     words = html.escape(frame.summary, quote=True)
     data = base64.b64encode(png).decode("ascii")
     return (
-        f'<figure class="medu-figure" style="{_CARD}">'
-        f'<img alt="{words}" src="data:image/png;base64,{data}" '
-        'style="display:block;max-width:100%;height:auto">'
-        f'<figcaption class="medu-summary" aria-live="polite" style="{_CAPTION}">{words}'
-        "</figcaption></figure>"
+        f'<figure class="medu-figure" style="{_SCROLLED}">'
+        f'<img alt="{words}" src="data:image/png;base64,{data}" style="{_CARD}"></figure>'
     )
 
 
@@ -90,14 +87,32 @@ def static_bundle(frame: Frame, png: bytes) -> tuple[dict[str, Any], dict[str, A
 
     >>> from mistral_edu.viz import reach_frame
     >>> data, metadata = static_bundle(reach_frame(window=2, layers=1), b"")
-    >>> sorted(data), metadata["image/png"]["alt"][:5]
-    (['image/png', 'text/plain'], 'Reach')
+    >>> sorted(data), metadata["image/png"]["alt"][:9]
+    (['image/png', 'text/plain'], 'The reach')
     """
     image = base64.b64encode(png).decode("ascii")
     return (
         {"text/plain": frame.to_text(), "image/png": image},
-        {"image/png": {"alt": frame.summary}},
+        # Unconfined: JupyterLab lets it scroll sideways instead of shrinking it to the page.
+        {"image/png": {"alt": frame.summary, "unconfined": True}},
     )
+
+
+class Words:
+    """Words that are read aloud and not seen; where there is no page, plain text.
+
+    >>> Words("a cone")
+    a cone
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def _repr_html_(self) -> str:
+        return f'<p style="{HIDDEN}">{html.escape(self.text)}</p>'
 
 
 class Picture:
@@ -128,15 +143,19 @@ class Picture:
 
 
 def show(frame: Frame) -> Picture:
-    """Print a frame's summary and return its picture, for the last line of a cell.
+    """Say a frame to those who listen and return its picture, for the last line of a cell.
 
-    The sentence is printed so that a reader who cannot see the image meets words first.
+    JupyterLab gives an image in an output no alternative text, so the words are an output of
+    their own, out of sight.
 
     >>> from mistral_edu.viz import reach_frame
-    >>> picture = show(reach_frame(window=2, layers=1))
-    Reach cone, window=2, layers=1: reached=2 of 4 input positions, formula 1 + 1·(2−1) = 2.
+    >>> show(reach_frame(window=2, layers=1)).frame.reached
+    The reach of the last of 4 positions through 1 layer of window 2: a cone that widens downward.
+    Positions in it, row by row from the top to the input: 1 and 2. The formula says
+    1 + 1·(2−1) = 2.
+    2
     """
-    print(frame.summary)
+    display(Words(frame.summary))
     return Picture(frame)
 
 

@@ -2,19 +2,18 @@
 
     slot(p) = p mod W
 
-Nothing here computes a slot. A `RollingCache` is driven through a prompt in chunks and then token
-by token, and asked what it holds. Every key that goes in is the number of its own position, so
-what comes out in position order is read back from the stored keys.
+Nothing here computes a slot or decides who sees whom. `replay.py` drives a real `RollingCache`
+through a prompt in chunks and then token by token; `sliding_window.visible` says which of the keys
+it offers are seen.
 
 Source: "Mistral 7B" (arXiv 2310.06825), section 2, "Rolling Buffer Cache" and "Pre-fill and
 Chunking".
 Lesson: 08_rolling_cache. The drawing is in `ring_figure.py`.
 
 Conventions
-    Step 0 is the empty ring; steps 1, 2, … each run one chunk. Age 0 is the newest token held.
+    Step 0 is the empty ring; steps 1, 2, … each run one chunk.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -22,79 +21,9 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Int
 
-from mistral_edu.config import MistralConfig
-from mistral_edu.rolling_cache import RollingCache
-from mistral_edu.viz.frame import Frame, aligned, count, frozen, listing
-
-
-@dataclass(frozen=True, eq=False)
-class Moment:
-    """One chunk's passage through the ring.
-
-    Args:
-        arriving: positions in the chunk.
-        attended: positions the chunk could attend to, in the order the cache hands them over.
-        before, after: the position in each slot, −1 for an empty one, (W,).
-        ages: tokens since each slot's token, 0 for the newest, −1 for an empty slot, (W,).
-        unrolled: positions read back from the stored keys, oldest first.
-        next_slot: the slot that the next token will take.
-    """
-
-    arriving: Int[np.ndarray, "T"]
-    attended: Int[np.ndarray, "S"]
-    before: Int[np.ndarray, "W"]
-    after: Int[np.ndarray, "W"]
-    ages: Int[np.ndarray, "W"]
-    unrolled: Int[np.ndarray, "held"]
-    next_slot: int
-
-
-def replay(window: int, chunks: Iterable[Sequence[int]]) -> Iterator[Moment]:
-    """Drive a fresh one-layer rolling cache; yield what it looks like, first of all empty.
-
-    Args:
-        window: W, its number of slots.
-        chunks: positions of each chunk; an empty chunk is skipped.
-
-    >>> [moment.after.tolist() for moment in replay(3, [range(5), [5, 6]])]
-    [[-1, -1, -1], [3, 4, 2], [6, 4, 5]]
-    """
-    config = MistralConfig(
-        hidden_size=2,
-        num_hidden_layers=1,
-        num_attention_heads=1,
-        num_key_value_heads=1,
-        sliding_window=window,
-    )
-    cache = RollingCache.allocate(config, batch_size=1)
-    slots = frozen(cache.positions[0].numpy())
-    nothing = frozen(slots[:0])
-    yield Moment(nothing, nothing, slots, slots, slots, nothing, next_slot=_next_slot(cache))
-    for chunk in filter(len, chunks):
-        before = frozen(cache.positions[0].numpy())
-        attended = _run(cache, torch.tensor([list(chunk)]))
-        yield Moment(
-            arriving=frozen(chunk),
-            attended=attended,
-            before=before,
-            after=frozen(cache.positions[0].numpy()),
-            ages=frozen(-1 if slot.age is None else slot.age for slot in cache.slots()),
-            unrolled=frozen(next(iter(cache))[0][0, 0, :, 0].long().numpy()),
-            next_slot=_next_slot(cache),
-        )
-
-
-@torch.no_grad()
-def _run(cache: RollingCache, positions: Int[torch.Tensor, "1 T"]) -> Int[np.ndarray, "S"]:
-    step = cache.begin(positions)
-    stamped = positions[:, None, :, None].expand(-1, -1, -1, 2).float()  # → (1, 1, T, 2)
-    cache.update(0, stamped, stamped, step)
-    cache.commit(step)
-    return frozen(step.key_positions[0].numpy())
-
-
-def _next_slot(cache: RollingCache) -> int:
-    return int(cache.begin(cache.lengths[:, None]).slots)
+from mistral_edu.sliding_window import visible
+from mistral_edu.viz.frame import Frame, aligned, count, listed, listing
+from mistral_edu.viz.replay import Moment, replay
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +44,18 @@ class RingFrame(Frame):
     prompt: int
     total: int
     moment: Moment
+
+    @property
+    def attended(self) -> Int[np.ndarray, "seen"]:
+        """Positions that at least one query of the chunk sees, in order."""
+        queries, keys = (torch.tensor(x)[None] for x in (self.moment.arriving, self.moment.offered))
+        seen = visible(queries, keys, self.window)[0].any(dim=0).numpy()
+        return np.sort(self.moment.offered[seen])
+
+    @property
+    def sees(self) -> str:
+        """`attended` in words."""
+        return f"sees {count(len(self.attended), 'key')}: {listing(self.attended)}"
 
     @property
     def written(self) -> Bool[np.ndarray, "W"]:
@@ -155,7 +96,7 @@ class RingFrame(Frame):
         stored = np.setdiff1d(self.moment.arriving, self.unstored)
         slots = [int(np.flatnonzero(self.moment.after == position)[0]) for position in stored]
         place = f"{'slot' if len(slots) == 1 else 'slots'} {listing(slots)}"
-        news = f"Step {self.step}: {_positions(stored)} → {place} (p mod {self.window})"
+        news = f"Step {self.step}: {_positions(stored)} → {place}"
         if len(self.evicted):
             news += f", evicting {_positions(self.evicted)}"
         if len(self.unstored):
@@ -164,13 +105,16 @@ class RingFrame(Frame):
 
     @property
     def summary(self) -> str:
-        held = ", ".join(
-            "empty" if position < 0 else str(position) for position in self.moment.after
-        )
+        ring = f"A ring of {count(self.window, 'slot')}"
+        if self.step == 0:
+            return f"{ring}, all empty, before the first of {self.steps} steps."
+        held = listed("nothing" if slot < 0 else f"{slot}" for slot in self.moment.after)
         return (
-            f"Ring of {count(self.window, 'slot')} after step {self.step} of {self.steps} "
-            f"({self.phase}): arriving={listing(self.moment.arriving)}; slots=[{held}]; "
-            f"evicted={listing(self.evicted)}; unrolled={listing(self.moment.unrolled)}."
+            f"{ring} after step {self.step} of {self.steps}, {self.phase}. Arriving: "
+            f"{_positions(self.moment.arriving)}; together they see "
+            f"{count(len(self.attended), 'key')}, {listed(self.attended)}. "
+            f"Evicted: {listed(self.evicted)}. Slot by slot the ring now holds {held}; in the "
+            f"order of the text, {listed(self.moment.unrolled)}."
         )
 
     def to_text(self) -> str:
@@ -187,7 +131,7 @@ class RingFrame(Frame):
                 self.title,
                 *aligned(rows),
                 f"chunk: {listing(moment.arriving)}",
-                f"attends to: {listing(moment.attended)}",
+                self.sees if self.step else "sees nothing yet",
                 f"unrolled, oldest first: {listing(moment.unrolled)}",
             ]
         )

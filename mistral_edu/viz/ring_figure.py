@@ -19,7 +19,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
 from mistral_edu.viz.explorer import Explorer, Stepper, number
-from mistral_edu.viz.frame import listing
 from mistral_edu.viz.render import draw
 from mistral_edu.viz.ring import RingFrame, ring_frame, ring_steps
 from mistral_edu.viz.style import (
@@ -83,7 +82,7 @@ def _draw_labels(axes: Axes, frame: RingFrame) -> None:
     for height, name, detail in rows:
         axes.text(0.15, height + 0.02, name, weight="bold", va="bottom")
         axes.text(0.15, height - 0.02, detail, color=QUIET, size=8.5, va="top")
-    note = "big number: position held     thick outline: written in this step     hatched: evicted"
+    note = "big number: position held     thick outline: written in this step     hatched: not held"
     axes.text(_LEFT, 0.12, note, color=QUIET, size=8.5)
 
 
@@ -93,8 +92,7 @@ def _draw_chunk(axes: Axes, frame: RingFrame, slots: np.ndarray) -> None:
     if not len(arriving):
         axes.text(_LEFT + 0.1, _CHUNK + _CELL / 2, "none yet", color=QUIET, va="center")
     else:
-        may = f"may attend to positions {listing(frame.moment.attended)}"
-        axes.text(_LEFT, _CHUNK + _CELL + 0.1, may, color=QUIET, size=8.5)
+        axes.text(_LEFT, _CHUNK + _CELL + 0.1, frame.sees, color=QUIET, size=8.5)
     centres = _centres(len(arriving), pitch=0.5)
     width = min(0.42, 0.84 * (_RIGHT - _LEFT) / max(len(arriving), 1))
     for centre, position in zip(centres, arriving, strict=True):

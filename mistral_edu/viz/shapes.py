@@ -84,8 +84,11 @@ class ShapesFrame(Frame):
 
     @property
     def summary(self) -> str:
-        flow = ", ".join(f"{row.name} {row.shape}" for row in self.rows)
-        return f"Shapes of one forward pass through {count(self.layers, 'layer')}: {flow}."
+        flow = "; ".join(f"{row.name} {row.shape}" for row in self.rows)
+        return (
+            f"A table of what flows through {count(self.layers, 'layer')} for {self.batch} × "
+            f"{count(self.length, 'token')}, with its shapes: {flow}."
+        )
 
     def to_text(self) -> str:
         return "\n".join([self.title, *aligned(self.table, right=False)])

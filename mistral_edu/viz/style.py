@@ -95,13 +95,26 @@ def card(height: float, title: str, width: float = WIDTH) -> Figure:
     figure.text(
         0.15 / width,
         1 - 0.14 / height,
-        textwrap.fill(title, int(width * 11)),
+        "\n".join(balanced(title, int(width * 11))),
         fontsize=11,
         fontweight="bold",
         va="top",
         linespacing=1.25,
     )
     return figure
+
+
+def balanced(text: str, width: int) -> list[str]:
+    """Lines of about equal length, as few as `width` letters allow; no word stands alone.
+
+    >>> balanced("seven short words, and none left alone", 34)
+    ['seven short words,', 'and none left alone']
+    """
+    lines = textwrap.wrap(text, width)
+    # Narrower and narrower, for as long as that costs no further line.
+    while width > 1 and len(closer := textwrap.wrap(text, width := width - 1)) == len(lines):
+        lines = closer
+    return lines
 
 
 def panel(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:

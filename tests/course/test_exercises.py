@@ -1,5 +1,7 @@
 """Every registered exercise tells right from wrong, and says which wrong."""
 
+import re
+
 import pytest
 import torch
 from toys import BYTES, MASK, SCHEDULE, SLOT
@@ -43,6 +45,36 @@ def test_the_mutant_is_not_yet_and_its_mistake_is_named(exercise, mutant):
     assert verdict.outcome is Outcome.NOT_YET, verdict
     assert mutant.says in verdict.message
     assert mutant.diagnosis in verdict.message
+
+
+@every_exercise
+def test_the_example_in_the_stub_is_not_an_answer(exercise):
+    for example in re.findall(r"# for example (.+)", exercise.stub):
+        assert exercise.judge(eval(example)).outcome is Outcome.NOT_YET, example
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (lambda window: (-window, 0), "no limit"),
+        (lambda window: (-window, window), "no limit"),
+        (lambda window: (-1, -1) if window is None else (-window, 0), "no limit"),
+        (lambda window: (window, window), "W + 1 keys"),
+        (lambda window: (-1, -1) if window is None else (window, 0), "W + 1 keys"),
+        (lambda window: (window - 1, 0), "a line of its own"),
+        (lambda window: (0, 0) if window is None else (window - 1, 0), "only itself"),
+    ],
+)
+def test_flash_bounds_name_the_mistake_with_or_without_a_line_for_none(answer, says):
+    message = registry.find("06.flash").judge(answer).message
+    assert "This looks like: " in message
+    assert says in message.partition("This looks like: ")[2]
+
+
+def test_the_machine_that_lesson_00_calls_large_enough_is_a_plan_that_fits():
+    laptop = {"machine": "a laptop", "gigabytes": 16, "bytes_per_weight": 1, "batch": 1}
+    plan = {**laptop, "context": 8192, "because": "eight bits cost a little accuracy"}
+    assert registry.find("00.fit").judge(plan).outcome is Outcome.CORRECT
 
 
 @every_exercise

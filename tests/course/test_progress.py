@@ -23,6 +23,26 @@ def journal(tmp_path, monkeypatch):
     return Journal(tmp_path / "home" / "progress.jsonl")
 
 
+@pytest.fixture
+def said(capsys):
+    """What a command shows where there is no notebook: its text."""
+
+    def run(command, *words):
+        capsys.readouterr()
+        assert command(*words) is None, "a returned value would show a second time"
+        return capsys.readouterr().out.rstrip("\n")
+
+    return run
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """What a command hands to the notebook, in order."""
+    things = []
+    monkeypatch.setattr("mistral_edu.course.commands.display", things.append)
+    return things
+
+
 def test_an_untouched_stub_writes_nothing(journal):
     course.check("99.slot", ...)
     assert not journal.path.parent.exists()
@@ -44,7 +64,7 @@ def test_correct_stays_correct_after_a_worse_answer(journal):
     assert journal.read()[0]["99.slot"].outcome is Outcome.CORRECT
 
 
-def test_damaged_lines_are_skipped_counted_and_kept(journal):
+def test_damaged_lines_are_skipped_counted_and_kept(journal, said):
     course.check("99.slot", SLOT.solution)
     damage = b'\xff\xfe not json\n[1, 2]\n{"exercise": "99.slot"}\n'
     with journal.path.open("ab") as file:
@@ -56,7 +76,7 @@ def test_damaged_lines_are_skipped_counted_and_kept(journal):
     )
     assert "3 lines" in note
     assert damage in journal.path.read_bytes()
-    assert "3 lines" in repr(course.progress("08"))
+    assert "3 lines" in said(course.progress, "08")
 
 
 def test_a_line_torn_by_a_crash_does_not_swallow_the_next(journal):
@@ -76,24 +96,36 @@ def test_two_writers_keep_each_others_lines(journal):
     assert all(json.loads(line) for line in journal.path.read_text().splitlines())
 
 
-def test_a_home_that_cannot_be_written_stops_no_lesson(journal):
+def test_a_home_that_cannot_be_written_stops_no_lesson(journal, said):
     journal.path.parent.parent.joinpath("home").write_text("a file where a folder should be")
-    verdict = course.check("99.slot", SLOT.solution)
-    assert verdict.outcome is Outcome.CORRECT
-    assert "could not be saved" in verdict.message
-    assert "MISTRAL_EDU_HOME" in verdict.message
-    assert "could not be read" in repr(course.progress("08"))
+    text = said(course.check, "99.slot", SLOT.solution)
+    assert text.startswith("● 99.slot · correct")
+    assert "could not be saved" in text
+    assert "MISTRAL_EDU_HOME" in text
+    assert "could not be read" in said(course.progress, "08")
 
 
-def test_hints_come_one_after_another_and_by_number(journal):
-    shown = [repr(course.hint("99.slot")) for _ in range(4)]
+def test_a_verdict_shows_wherever_in_a_cell_the_check_stands(journal, drawn):
+    course.check("99.slot", lambda position, window: 0)
+    course.check("99.slot", SLOT.solution)
+    course.check("99.slot", ...)
+    assert [verdict.outcome for verdict in drawn] == [
+        Outcome.NOT_YET,
+        Outcome.CORRECT,
+        Outcome.NOT_ATTEMPTED,
+    ]
+
+
+def test_hints_come_one_after_another_and_by_number(journal, said):
+    shown = [said(course.hint, "99.slot") for _ in range(4)]
     assert [text.split(": ")[1] for text in shown] == ["first", "second", "third", "third"]
-    assert repr(course.hint("99.slot", 1)) == "Hint 1 of 3: first"
+    assert said(course.hint, "99.slot", 1) == "Hint 1 of 3: first"
 
 
-def test_a_solution_is_shown_as_its_source(journal):
-    assert "return position % window" in repr(course.solution("99.slot"))
-    assert "```python\ndef slot" in course.solution("99.slot")._repr_markdown_()
+def test_a_solution_is_shown_as_its_source(journal, said, drawn):
+    course.solution("99.slot")
+    assert "return position % window" in repr(drawn[0])
+    assert "```python\ndef slot" in drawn[0]._repr_markdown_()
 
 
 def test_an_unknown_id_names_the_near_ones(journal):
@@ -101,35 +133,40 @@ def test_an_unknown_id_names_the_near_ones(journal):
         course.check("99.slto", 1)
 
 
-def test_an_untouched_lesson_shows_empty_marks(journal):
-    assert repr(course.progress("08")).splitlines() == [
+def test_an_untouched_lesson_shows_empty_marks_and_the_unwritten_dots(journal, said):
+    strip = [f"{number:02d}{'○' if number == 8 else '·'}" for number in range(18)]
+    assert said(course.progress, "08").splitlines() == [
         "Lesson 08 · Rolling cache: 0 of 3 exercises correct",
         "  ○ 99.slot A toy · not attempted",
         "  ○ 99.cache_bytes A toy · not attempted",
         "  ○ 99.schedule A toy · not attempted",
-        "Course: " + " ".join(f"{number:02d}○" for number in range(18)),
+        "Course: " + " ".join(strip),
+        "○ not attempted   ◐ begun   ● correct   · not written yet",
     ]
 
 
-def test_the_map_follows_the_journal(journal):
+def test_the_map_follows_the_journal(journal, said):
     course.check("99.slot", SLOT.solution)
     course.hint("99.cache_bytes")
-    text = repr(course.progress("08"))
+    text = said(course.progress, "08")
     assert "1 of 3 exercises correct" in text
     assert "○ 99.cache_bytes A toy · not attempted (1 hint)" in text
     assert "08◐" in text
     course.check("99.cache_bytes", 64)
     course.check("99.schedule", SCHEDULE.solution)
-    assert "08●" in repr(course.progress("08"))
-    assert "08 Rolling cache            ●●● 3 of 3 correct" in repr(course.progress())
+    assert "08●" in said(course.progress, "08")
+    assert "08 Rolling cache            ●●● 3 of 3 correct" in said(course.progress)
 
 
-def test_the_drawing_says_in_words_what_it_shows(journal):
+def test_the_drawing_says_in_words_what_it_shows(journal, drawn):
     course.check("99.slot", SLOT.solution)
-    drawing = course.progress("08")._repr_html_()
+    course.progress("08")
+    drawing = drawn[-1]._repr_html_()
     assert 'role="img"' in drawing
-    assert "lesson 08 not yet" in drawing
+    assert "lesson 07 not written yet, lesson 08 begun, lesson 09 not written yet" in drawing
+    assert "· not written yet" in drawing  # The legend, for those who see.
     assert len(re.findall(r"<text ", drawing)) == 18
+    assert drawing.count("stroke-dasharray") == 17
 
 
 def test_a_lesson_that_does_not_exist_is_refused(journal):

@@ -1,9 +1,9 @@
-"""Rules about what a lesson stores: outputs, pictures, links, tags, and what must not be there."""
+"""Rules about what a lesson stores: outputs, pictures, tags, and what must not be there."""
 
 import re
 
 import nbformat
-from lesson_rules import BANNED, MACHINE_PATH, TAGS, Notebook, html, without_fences
+from lesson_rules import BANNED, MACHINE_PATH, TAGS, Notebook, html
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 ADDRESS = re.compile(r"\b0x[0-9a-f]{6,}", re.IGNORECASE)
@@ -72,19 +72,6 @@ def image_words(text: str) -> list[str]:
         label = re.search(r'\b(?:alt|aria-label)="([^"]*)"', tag)
         found.append(label[1] if label else "")
     return found
-
-
-def the_links_lead_somewhere(lesson: Notebook) -> list[str]:
-    problems = []
-    for position, cell in enumerate(lesson.cells):
-        if cell.cell_type != "markdown":
-            continue
-        for target in re.findall(r"\]\(([^)\s]+)[^)]*\)", without_fences(cell.source)):
-            if target.startswith(("https://", "#")):
-                continue
-            if not (lesson.path.parent / target.split("#")[0]).exists():
-                problems.append(f"cell {position} links to {target}, which is not there")
-    return problems
 
 
 def nothing_forbidden_is_called(lesson: Notebook) -> list[str]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import lesson_rules
+import link_rules
 import output_rules
 import pytest
 
@@ -17,7 +18,7 @@ RULES = [
     output_rules.the_outputs_are_stored_in_order,
     output_rules.the_file_says_nothing_about_its_machine,
     output_rules.the_pictures_have_words,
-    output_rules.the_links_lead_somewhere,
+    link_rules.the_links_lead_somewhere,
     output_rules.nothing_forbidden_is_called,
     output_rules.only_timings_go_unchecked,
 ]

@@ -81,6 +81,9 @@ def drop_cells(notebook):
     notebook.cells = notebook.cells[:-1]
 
 
+ISSUE_12 = "https://github.com/a/b/issues/12"
+
+
 def html(text):
     return store(new_output("display_data", {"text/html": text}))
 
@@ -118,6 +121,15 @@ DAMAGES = [
     ("the_pictures", html("<svg width='3'></svg>")),
     ("the_pictures", replace("## 2", "word", "![](08_rolling_cache.ipynb)")),
     ("the_links", replace("# 08", "(08_rolling_cache.ipynb)", "(09_nowhere.ipynb)")),
+    ("the_links", replace("# 08", "(08_rolling_cache.ipynb)", "()")),
+    ("the_links", replace("# 08", "(08_rolling_cache.ipynb)", "(../../lesson.ipynb)")),
+    ("the_links", replace("# 08", "(08_rolling_cache.ipynb)", "(#No-such-heading)")),
+    ("the_links", replace("# 08", "[here](08_rolling_cache.ipynb)", "[here](https://arxiv)")),
+    ("the_links", replace("# 08", "[here](08_rolling_cache.ipynb)", "[here](http://a.org/b)")),
+    ("the_links", replace("# 08", "[here](08_rolling_cache.ipynb)", f"[a/b#13]({ISSUE_12})")),
+    ("the_links", replace("# 08", "[here](08_rolling_cache.ipynb)", f"[a/c#12]({ISSUE_12})")),
+    ("the_links", replace("# 08", "[here](08_rolling_cache.ipynb)", f"[#13]({ISSUE_12})")),
+    ("the_links", replace("# 08", "[here](08_rolling_cache.ipynb)", f"[here]({ISSUE_12})")),
     ("nothing_forbidden", replace("1 + 1", "1 + 1", "interact(f)")),
     ("nothing_forbidden", replace("1 + 1", "1 + 1", "%time f()")),
     ("nothing_forbidden", replace("1 + 1", "1 + 1", "f();")),
@@ -126,6 +138,23 @@ DAMAGES = [
 
 
 def test_a_sound_lesson_breaks_no_rule(sound_lesson):
+    assert complaints(sound_lesson) == {}
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "[here](#9.-Pitfalls:-a-subtitle)",
+        "[here](08_rolling_cache.ipynb#8.-Exercises:-a-subtitle)",
+        "[paper](https://arxiv.org/abs/2310.06825)",
+        f"[a/b#12]({ISSUE_12}), [#12]({ISSUE_12})",
+        "`model[last](text)`",
+    ],
+)
+def test_links_that_lead_somewhere_are_let_be(sound_lesson, link):
+    notebook = nbformat.read(sound_lesson, as_version=4)
+    replace("# 08", "[here](08_rolling_cache.ipynb)", link)(notebook)
+    nbformat.write(notebook, sound_lesson)
     assert complaints(sound_lesson) == {}
 
 

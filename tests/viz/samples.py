@@ -1,7 +1,16 @@
 """Frames that the drawing tests share: ordinary ones, and the edges of every range."""
 
 from mistral_edu.config import MistralConfig
-from mistral_edu.viz import budget_frame, mask_frame, reach_frame, ring_frame, shapes_frame
+from mistral_edu.viz import (
+    budget_frame,
+    chunk_sweep_frame,
+    mask_frame,
+    memory_sweep_frame,
+    reach_frame,
+    reach_sweep_frame,
+    ring_frame,
+    shapes_frame,
+)
 
 SMALL = MistralConfig(
     vocab_size=96,
@@ -14,12 +23,29 @@ SMALL = MistralConfig(
 )
 SEVEN_B = MistralConfig.mistral_7b_v0_1()
 
+CONTEXTS = [2**power for power in range(10, 18)]
+
+
+def sweep(is_wrong, windows=(2, 4, 8)):
+    """Every case of lesson 08's sweep, with a verdict by a rule."""
+    sizes = [(w, n, chunk) for w in windows for n in range(1, 13) for chunk in range(1, 7)]
+    return chunk_sweep_frame({case: is_wrong(*case) for case in sizes})
+
+
+def hasty(window, length, chunk):
+    """Whether some chunk of two or more tokens ends past the window."""
+    starts = range(0, length, chunk)
+    ends = [(start, min(start + chunk, length)) for start in starts]
+    return any(end > window and end - start > 1 for start, end in ends)
+
+
 FRAMES = {
     "mask of one token": mask_frame("window", length=1, window=1),
     "causal mask, longest": mask_frame("causal", length=16),
     "window mask": mask_frame("window", length=8, window=3),
     "padded mask, longest": mask_frame("left-padded", length=16, window=16, padding=15),
     "wrapped ring mask": mask_frame("ring cache", length=10, window=4, chunk=3),
+    "ring mask of one token": mask_frame("ring cache", length=10, window=4, chunk=1),
     "ring mask, widest": mask_frame("ring cache", length=16, window=16, chunk=1),
     "reach of one layer": reach_frame(window=1, layers=1),
     "reach, longest title": reach_frame(window=8, layers=6, length=24),
@@ -32,5 +58,21 @@ FRAMES = {
     "budget of the 7B": budget_frame(SEVEN_B, "Mistral-7B", batch=64, context=131072),
     "budget of one component": budget_frame(SEVEN_B, "Mistral-7B", component="attention k"),
     "budget of a small model": budget_frame(SMALL, "small", context=1, component="head"),
+    "memory, one flat line": memory_sweep_frame(
+        CONTEXTS,
+        {
+            "Mistral-7B": [14.6, 14.8, *[15.0] * 6],
+            "no window": [14.6, 14.8, 15.0, 15.6, 16.6, 18.8, 23.1, 31.7],
+            "no window, no sharing": [16.6, 17.2, 18.2, 20.4, 24.7, 33.3, 50.5, 84.8],
+        },
+    ),
+    "memory, one small line": memory_sweep_frame([1, 2], {"small": [0.1, 0.2]}),
+    "reach sweep on the line": reach_sweep_frame(
+        range(1, 7), {w: [1 + n * (w - 1) for n in range(1, 7)] for w in (1, 2, 4, 8)}
+    ),
+    "reach sweep off the line": reach_sweep_frame([1], {2: [3]}),
+    "chunk sweep of a hasty cache": sweep(hasty),
+    "chunk sweep without a fault": sweep(lambda *case: False, windows=(4,)),
+    "chunk sweep with every fault": sweep(lambda *case: True, windows=(1, 12)),
     "shapes": shapes_frame(SEVEN_B, batch=2, length=5),
 }

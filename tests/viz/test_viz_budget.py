@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from samples import SEVEN_B, SMALL
 
 from mistral_edu.config import MistralConfig
@@ -50,7 +51,7 @@ def test_a_tied_head_adds_nothing() -> None:
     tied = MistralConfig(**{**SMALL.to_dict(), "tie_word_embeddings": True})
     *_, head = components(tied)
     assert head.parameters == 0
-    assert "shared with the embedding" in head.formula
+    assert head.product == ("shared with the embedding", "0")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
@@ -66,14 +67,33 @@ def test_without_a_window_the_cache_keeps_the_whole_context() -> None:
     config = MistralConfig(**{**SMALL.to_dict(), "sliding_window": None})
     frame = budget_frame(config, context=100)
     assert frame.cache_bytes == frame.unbounded_bytes
-    assert "100 tokens" in frame.cache_formula
+    assert frame.cache_formula == (
+        "rolling cache: bytes per token × context × batch",
+        "= 192 × 100 × 1 = 19,200 bytes",
+    )
 
 
 def test_the_formula_of_a_component_multiplies_out() -> None:
-    frame = budget_frame(SMALL, component="attention k")
-    assert frame.formula == (
-        "attention k: layers × hidden × key/value heads × head dim = 3 × 32 × 16 = 1,536 (5.2%)"
+    assert budget_frame(SMALL, component="attention k").formula == (
+        "attention k: layers × hidden × key/value heads × head dim",
+        "= 3 × 32 × 16 = 1,536 parameters (5.2% of all)",
     )
+    assert budget_frame(SMALL, component="norms").formula == (
+        "norms: (2 × layers + 1) × hidden",
+        "= 7 × 32 = 224 parameters (0.8% of all)",
+    )
+
+
+@pytest.mark.parametrize("model", [SMALL, SEVEN_B], ids=["small", "7B"])
+@pytest.mark.parametrize(("batch", "context"), [(1, 1), (64, 131072)])
+def test_no_line_of_a_formula_is_wrapped(model: MistralConfig, batch: int, context: int) -> None:
+    for part in components(model):
+        frame = budget_frame(model, batch=batch, context=context, component=part.name)
+        drawn = figure(frame)
+        FigureCanvasAgg(drawn).draw()
+        words = drawn.texts[-1]
+        assert words.get_text().splitlines() == [*frame.formula, *frame.cache_formula]
+        assert words.get_window_extent().x1 < drawn.bbox.x1
 
 
 def test_the_text_is_the_table() -> None:
@@ -81,7 +101,7 @@ def test_the_text_is_the_table() -> None:
     assert lines[1] == "parameters    share    component"
     assert lines[8] == "       224    0.76%        norms"
     assert lines[10] == "    29,408  100.00%        total"
-    assert lines[11] == "bfloat16, batch 1, context 4 tokens:"
+    assert lines[11] == "bfloat16, 1 text of 4 tokens:"
     assert lines[13] == "   768  bytes         rolling cache"
 
 
@@ -107,11 +127,31 @@ def test_every_control_moves_over_its_whole_range() -> None:
         for option in explorer.controls[name].options:
             explorer.controls[name].value = option
             assert str(option) in explorer.frame.to_text()
-    for name in ("batch", "context"):
-        control = explorer.controls[name]
-        for value in (control.min, 2, 4095, 4096, 4097, control.max):
-            control.value = value
-            assert f"{name}={min(value, control.max)}" in explorer.frame.summary
+    batch, context = explorer.controls["batch"], explorer.controls["context"]
+    for value in (batch.min, 2, batch.max, 999):
+        batch.value = value
+        assert explorer.frame.batch == min(value, batch.max)
+    for words, value in context.options:
+        context.value = value
+        assert explorer.frame.context == value
+        assert f" of {words} token" in explorer.frame.summary
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_one_arrow_key_doubles_the_context_and_meets_the_window() -> None:
+    explorer = explore_budget({"7B": SEVEN_B}, context=32768)
+    context = explorer.controls["context"]
+    assert [value for _, value in context.options] == [2**power for power in range(18)]
+    for _ in range(3):  # From 32,768 down to the window.
+        assert explorer.frame.cache_bytes < explorer.frame.unbounded_bytes
+        context.index -= 1
+    assert explorer.frame.context == explorer.frame.window
+    assert explorer.frame.cache_bytes == explorer.frame.unbounded_bytes
+
+
+def test_a_context_that_no_step_reaches_is_refused() -> None:
+    with pytest.raises(ValueError, match="5000 is not a power of two"):
+        explore_budget({"7B": SEVEN_B}, context=5000)
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from mistral_edu.sliding_window import visible_pairs
 from mistral_edu.viz import explore_mask, mask_frame
@@ -63,6 +64,36 @@ def test_a_wrapped_ring_lists_its_keys_in_slot_order() -> None:
     assert "out of order" in frame.title
 
 
+@pytest.mark.parametrize("window", [1, 4, 5])
+@pytest.mark.parametrize("length", [1, 4, 8, 10])
+@pytest.mark.parametrize("chunk", [1, 2, 3, 16])
+def test_right_of_the_divider_stands_the_chunk(window: int, length: int, chunk: int) -> None:
+    frame = mask_frame("ring cache", length, window, chunk=chunk)
+    held, arriving = frame.key_positions[: frame.slots], frame.key_positions[frame.slots :]
+    assert arriving.tolist() == frame.query_positions.tolist()
+    earlier = range(length - len(arriving))
+    assert sorted(held) == list(earlier)[-window:]
+
+
+def test_a_single_token_does_not_see_the_one_it_will_evict() -> None:
+    frame = mask_frame("ring cache", length=10, window=4, chunk=1)
+    assert frame.key_positions.tolist() == [8, 5, 6, 7, 9]
+    assert frame.allowed.tolist() == [[True, False, True, True, True]]
+
+
+def test_gradients_switched_off_in_a_lesson_change_no_picture() -> None:
+    with torch.no_grad():
+        frame = mask_frame("ring cache", length=10, window=4, chunk=1)
+    assert frame.key_positions.tolist() == [8, 5, 6, 7, 9]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_choosing_the_ring_at_first_shows_keys_out_of_order() -> None:
+    explorer = explore_mask(kind="window", length=8, window=4)
+    explorer.controls["kind"].value = "ring cache"
+    assert "out of order" in explorer.frame.title
+
+
 def test_the_text_is_the_grid() -> None:
     assert mask_frame("window", length=4, window=2).to_text().splitlines() == [
         "Window 2: 7 pairs instead of 10; no query sees over 2 keys",
@@ -77,8 +108,11 @@ def test_the_text_is_the_grid() -> None:
 
 def test_the_summary_carries_the_numbers() -> None:
     assert mask_frame("window", length=8, window=3).summary == (
-        "Mask, kind=window, window=3: 8 queries by 8 keys, allowed=21, future=28, too old=15, "
-        "absent=0; most keys seen by one query=3."
+        "A mask with a window of 3. A grid of 8 queries by 8 keys: 21 pairs allowed, 28 in the "
+        "future, 15 too old, 0 absent. No query sees more than 3 keys."
+    )
+    assert mask_frame("ring cache", length=8, window=4, chunk=2).summary.startswith(
+        "The mask of a chunk, 6 and 7, against a ring of 4 slots holding 4, 5, 2 and 3. "
     )
 
 

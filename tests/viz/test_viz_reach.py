@@ -68,7 +68,7 @@ def test_every_control_moves_over_its_whole_range() -> None:
             explorer.controls["layers"].value = layers
             expected = min(24, reach(layers, window))
             assert explorer.frame.reached == expected
-            assert f"reached={expected} of 24" in explorer.frame.summary
+            assert f" and {expected}. The formula" in explorer.frame.summary
 
 
 def test_the_figure_draws_one_line_for_each_pair_inside_the_cone() -> None:

@@ -1,6 +1,9 @@
 """What every topic shares: figures that read, bundles a notebook can show, whole files."""
 
 import base64
+import html
+import re
+import textwrap
 from functools import cache
 from itertools import combinations
 from pathlib import Path
@@ -15,10 +18,21 @@ from matplotlib.transforms import Bbox
 from samples import FRAMES
 
 from mistral_edu import viz
-from mistral_edu.viz import Picture, explore_mask, figure, mask_frame, show
-from mistral_edu.viz.explorer import labelled, number
-from mistral_edu.viz.render import draw, figure_png, frame_html, page, write_whole
-from mistral_edu.viz.style import text_on
+from mistral_edu.viz import (
+    Picture,
+    explore_budget,
+    explore_mask,
+    explore_reach,
+    explore_ring,
+    figure,
+    mask_frame,
+    show,
+)
+from mistral_edu.viz.accessible import HIDDEN
+from mistral_edu.viz.explorer import doublings, labelled, number
+from mistral_edu.viz.mask import KINDS
+from mistral_edu.viz.render import Words, draw, figure_png, frame_html, page, write_whole
+from mistral_edu.viz.style import balanced, text_on
 
 PNG = b"\x89PNG"
 
@@ -43,15 +57,45 @@ def words_of(drawn: Figure) -> list[Text]:
     for axes in drawn.axes:
         words += axes.texts
         if axes.axison:
-            low, high = sorted(axes.get_xlim())
-            shown = [t for t in axes.get_xticklabels() if low <= t.get_position()[0] <= high]
-            labels = [axes.xaxis.label, axes.yaxis.label, axes.title, axes._left_title]
-            words += [*shown, *axes.get_yticklabels(), *labels]
+            (left, right), (low, high) = sorted(axes.get_xlim()), sorted(axes.get_ylim())
+            words += [t for t in axes.get_xticklabels() if left <= t.get_position()[0] <= right]
+            words += [t for t in axes.get_yticklabels() if low <= t.get_position()[1] <= high]
+            words += [axes.xaxis.label, axes.yaxis.label, axes.title, axes._left_title]
     return [word for word in words if word.get_text()]
 
 
 def test_no_words_are_cut_off_and_none_cover_others(name: str) -> None:
-    drawn = drawing(name)
+    expect_clear_words(drawing(name))
+
+
+EXPLORERS = {
+    **{kind: lambda kind=kind: explore_mask(kind) for kind in KINDS},
+    "reach": explore_reach,
+    "ring": lambda: explore_ring(window=4, prompt=9, chunk=3, step=2),
+    "budget": explore_budget,
+}
+
+
+@pytest.mark.parametrize("topic", EXPLORERS)
+def test_no_words_are_cut_off_at_either_end_of_a_control(
+    topic: str, request: pytest.FixtureRequest
+) -> None:
+    request.getfixturevalue("undrawn")  # Only the frames, which are drawn below.
+    explorer = EXPLORERS[topic]()
+    for name, control in explorer.controls.items():
+        if name == "kind" or control.disabled:
+            continue
+        trait = "index" if hasattr(control, "options") else "value"
+        last = len(control.options) - 1 if trait == "index" else control.max
+        for end in (last, 0 if trait == "index" else control.min):
+            setattr(control, trait, end)
+            drawn = figure(explorer.frame)
+            FigureCanvasAgg(drawn).draw()
+            expect_clear_words(drawn)
+        setattr(control, trait, last)  # Later controls meet the fullest picture.
+
+
+def expect_clear_words(drawn: Figure) -> None:
     boxes = [(word, word.get_window_extent()) for word in words_of(drawn)]
     assert len(boxes) > 5
     for word, box in boxes:
@@ -93,6 +137,7 @@ def test_frames_tell_themselves_apart_in_words(name: str) -> None:
     same = [other for other in FRAMES.values() if other.summary == frame.summary]
     assert len(same) == 1
     assert frame.summary.endswith(".")
+    assert not re.search(r"\w=\w", frame.summary), "plain words, not a dump of fields"
     assert "\n" not in frame.summary + frame.title
     assert frame.to_text().splitlines()[0] == frame.title
     assert not any(line.endswith(" ") for line in frame.to_text().splitlines())
@@ -103,12 +148,12 @@ def test_a_static_picture_carries_image_words_and_text(
 ) -> None:
     frame = FRAMES[name]
     picture = show(frame)
-    assert capsys.readouterr().out == frame.summary + "\n"
+    assert capsys.readouterr().out == frame.summary + "\n"  # Where there is no page to hide on.
     data, metadata = picture._repr_mimebundle_()
     assert set(data) == {"image/png", "text/plain"}
     assert base64.b64decode(data["image/png"]).startswith(PNG)
     assert data["text/plain"] == frame.to_text()
-    assert metadata == {"image/png": {"alt": frame.summary}}
+    assert metadata == {"image/png": {"alt": frame.summary, "unconfined": True}}
     assert len(data["image/png"]) < 100_000
 
 
@@ -129,17 +174,39 @@ def test_an_explorers_output_is_of_the_moment_it_is_shown() -> None:
     assert second["text/plain"] == mask_frame(window=5).to_text()
 
 
-def test_image_and_caption_change_together_in_one_widget() -> None:
+def test_image_and_words_change_once_and_agree() -> None:
     explorer = explore_mask(window=3)
-    html = explorer.children[-1].value
-    assert html.count(f'alt="{explorer.frame.summary}"') == 1
-    assert 'aria-live="polite" style=' in html
-    assert f">{explorer.frame.summary}</figcaption>" in html
     changes = []
-    explorer.children[-1].observe(changes.append, "value")
+    for widget in (explorer.picture, explorer.words):
+        widget.observe(changes.append, "value")
     explorer.controls["window"].value = 4
-    assert len(changes) == 1
-    assert f'alt="{explorer.frame.summary}"' in changes[0]["new"]
+    assert [change["owner"] for change in changes] == [explorer.picture, explorer.words]
+    assert explorer.picture.value.count(f'alt="{explorer.frame.summary}"') == 1
+    assert explorer.words.value == explorer.frame.summary
+
+
+def test_words_are_said_and_not_shown() -> None:
+    explorer = explore_mask(window=3)
+    assert "medu-summary" in explorer.words._dom_classes
+    assert explorer.frame.summary not in re.sub(r'alt="[^"]*"', "", explorer.picture.value)
+    assert f".medu-summary{{{HIDDEN}}}" in html.unescape(explorer.children[-1].value)
+    spoken = Words("a < b")._repr_html_()
+    assert spoken == f'<p style="{HIDDEN}">a &lt; b</p>'
+    assert "display:none" not in HIDDEN  # That would silence it too.
+
+
+def test_a_picture_keeps_its_size_and_its_container_scrolls() -> None:
+    markup = frame_html(mask_frame(), b"")
+    assert re.search(r"<figure[^>]*overflow-x:auto", markup)
+    assert re.search(r"<img[^>]*max-width:none", markup)
+
+
+def test_every_row_with_a_slider_has_the_label_that_will_name_it() -> None:
+    for explorer in (explore_mask(), explore_reach(), explore_ring(), explore_budget()):
+        rows = [row for row in explorer.children if "medu-row" in row._dom_classes]
+        sliders = [c for c in explorer.controls.values() if hasattr(c, "readout")]
+        assert [row.children[1] for row in rows] == sliders
+        assert all(row.children[0].description for row in rows)
 
 
 def test_words_in_html_are_escaped() -> None:
@@ -167,6 +234,29 @@ def test_a_number_is_one_value_in_a_labelled_box_and_a_slider() -> None:
     assert box.disabled
 
 
+def test_a_doubling_is_one_value_in_a_labelled_list_and_a_slider() -> None:
+    slider = doublings("context (tokens)", 4, 1, 16)
+    choices, same = labelled(slider).children
+    assert same is slider
+    assert choices.description == "context (tokens)"
+    choices.value = 16
+    assert slider.value == 16
+    slider.index = 0
+    assert choices.value == 1
+
+
+@pytest.mark.parametrize("width", [1, 2, 9, 20, 83])
+def test_balanced_lines_are_as_few_and_leave_no_word_alone(width: int) -> None:
+    text = "Left padding, window 16: 1 pair; nothing seen by or of 15 padding rows"
+    lines = balanced(text, width)
+    assert len(lines) == len(textwrap.wrap(text, width))
+    assert "".join(lines).replace(" ", "") == text.replace(" ", "")
+    if width == 83:
+        assert lines == [text]
+    if width == 20:
+        assert max(map(len, lines)) - min(map(len, lines)) < 8
+
+
 def test_saved_files_stand_alone(tmp_path: Path) -> None:
     explorer = explore_mask(window=3)
     explorer.controls["window"].value = 2
@@ -174,7 +264,7 @@ def test_saved_files_stand_alone(tmp_path: Path) -> None:
     saved = explorer.save_html(tmp_path / "mask.html").read_text(encoding="utf-8")
     assert saved == page(explorer.frame, Picture(explorer.frame).png)
     assert "http" not in saved
-    assert "window=2" in saved
+    assert "a window of 2" in saved
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mask.html", "mask.png"]
 
 

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 
 from mistral_edu.rolling_cache import RollingCache
-from mistral_edu.viz import explore_ring, figure, replay, ring_frame, ring_steps
+from mistral_edu.sliding_window import visible
+from mistral_edu.viz import RingFrame, explore_ring, figure, replay, ring_frame, ring_steps
 
 
 def chunks_of(prompt: int, chunk: int, new_tokens: int) -> list[list[int]]:
@@ -38,11 +40,35 @@ def test_every_step_agrees_with_a_dictionary_of_slots(window: int, chunk: int) -
 
 
 @pytest.mark.parametrize("chunk", [2, 4, 7])
-def test_a_chunk_may_attend_to_everything_held_before_it_and_to_itself(chunk: int) -> None:
+def test_a_chunk_is_offered_everything_held_before_it_and_itself(chunk: int) -> None:
     moments = list(replay(4, chunks_of(14, chunk, 0)))
     for earlier, moment in zip(moments, moments[1:], strict=False):
-        held = earlier.after[earlier.after >= 0]
-        assert sorted(moment.attended) == sorted([*held, *moment.arriving])
+        held = earlier.after[earlier.after >= 0].tolist()
+        assert moment.offered.tolist() == held + moment.arriving.tolist()
+
+
+def seen_by(frame: RingFrame) -> list[int]:
+    """Every key that the rule shows to some query of the chunk, whatever the cache holds."""
+    queries, everything = torch.tensor(frame.moment.arriving)[None], torch.arange(frame.seen)[None]
+    return visible(queries, everything, frame.window)[0].any(dim=0).nonzero()[:, 0].tolist()
+
+
+@pytest.mark.parametrize("window", [1, 2, 4, 8])
+@pytest.mark.parametrize("chunk", [1, 2, 3, 5, 12])
+def test_the_keys_listed_are_those_that_the_rule_shows(window: int, chunk: int) -> None:
+    for step in range(1, ring_steps(9, chunk, 4) + 1):
+        frame = ring_frame(window, prompt=9, chunk=chunk, step=step, new_tokens=4)
+        shown = seen_by(frame)
+        (axes,) = figure(frame).axes
+        listed = next(t.get_text() for t in axes.texts if t.get_text().startswith("sees "))
+        numbers = listed.partition(": ")[2]
+        assert [int(number) for number in numbers.split(", ")] == shown
+        assert listed in frame.to_text()
+        assert len(shown) == min(frame.seen, window - 1 + len(frame.moment.arriving))
+
+
+def test_a_window_of_one_sees_only_itself() -> None:
+    assert ring_frame(window=1, prompt=9, chunk=1, step=3).sees == "sees 1 key: 2"
 
 
 def test_the_empty_ring_comes_first() -> None:
@@ -68,22 +94,32 @@ def test_the_picture_shows_the_cache_even_when_the_cache_is_wrong(
 
 def test_the_text_is_the_table_of_slots() -> None:
     assert ring_frame(window=3, prompt=4, chunk=4, step=2).to_text().splitlines() == [
-        "Step 2: position 4 → slot 1 (p mod 3), evicting position 1",
+        "Step 2: position 4 → slot 1, evicting position 1",
         "slot  held before  holds now  age (tokens)    this step",
         "   0            3          3             1         kept",
         "   1            1          4             0  overwritten",
         "   2            2          2             2         kept",
         "chunk: 4",
-        "attends to: 3, 4, 2",
+        "sees 3 keys: 2, 3, 4",
         "unrolled, oldest first: 2, 3, 4",
     ]
 
 
 def test_the_summary_carries_the_numbers() -> None:
     assert ring_frame(window=4, prompt=6, chunk=3, step=2).summary == (
-        "Ring of 4 slots after step 2 of 10 (prompt): arriving=3, 4, 5; slots=[4, 5, 2, 3]; "
-        "evicted=0, 1; unrolled=2, 3, 4, 5."
+        "A ring of 4 slots after step 2 of 10, prompt. Arriving: positions 3, 4, 5; together they "
+        "see 6 keys, 0, 1, 2, 3, 4 and 5. Evicted: 0 and 1. Slot by slot the ring now holds 4, 5, "
+        "2 and 3; in the order of the text, 2, 3, 4 and 5."
     )
+
+
+def test_what_is_hatched_is_what_is_not_held() -> None:
+    frame = ring_frame(window=4, prompt=9, chunk=9, step=1)
+    (axes,) = figure(frame).axes
+    hatched = [box for box in axes.patches if box.get_hatch()]
+    gone = set(range(frame.seen)) - set(frame.moment.unrolled.tolist())
+    assert len(hatched) == 2 * len(gone)  # Once in the chunk, once in the sequence.
+    assert any("hatched: not held" in text.get_text() for text in axes.texts)
 
 
 def test_the_picture_says_in_words_what_its_colours_say() -> None:

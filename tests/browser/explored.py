@@ -1,0 +1,86 @@
+"""An explorer under test: what a learner sees of it, and what a screen reader hears."""
+
+from dataclasses import dataclass
+
+from playwright.sync_api import Locator, expect
+
+# A first figure in a cold kernel on a busy machine takes its time; a right one does not wait.
+PATIENCE = 30_000
+VERDICTS_ON_SIZE = """image => {
+  const frame = image.closest('figure');
+  return [image.getBoundingClientRect().width >= image.naturalWidth,
+          frame.scrollWidth > frame.clientWidth];
+}"""
+
+
+@dataclass
+class Explored:
+    """One explorer in an open lesson."""
+
+    lesson: object
+    topic: str
+
+    @property
+    def root(self) -> Locator:
+        return self.lesson.page.locator(f".medu-explorer.medu-{self.topic}").first
+
+    @property
+    def image(self) -> Locator:
+        return self.root.locator("img")
+
+    @property
+    def words(self) -> Locator:
+        return self.root.locator(".medu-summary")
+
+    def number(self, label: str) -> int:
+        """The value in the labelled box."""
+        return int(
+            self.root.get_by_label(label, exact=True).and_(self.root.locator("input")).input_value()
+        )
+
+    def slider(self, name: str) -> Locator:
+        """The handle that a screen reader announces by this name."""
+        return self.root.get_by_role("slider", name=name, exact=True)
+
+    def press(self, name: str, key: str) -> None:
+        """Put the cursor on a slider and press a key."""
+        self.slider(name).focus()
+        self.lesson.page.keyboard.press(key)
+
+    def picture(self) -> str:
+        """The pixels, as the address that holds them."""
+        return self.image.get_attribute("src")
+
+    def expect_words(self, text: str) -> None:
+        """The summary and the alternative text are the given words."""
+        expect(self.words).to_have_text(text, timeout=PATIENCE)
+        expect(self.image).to_have_attribute("alt", text, timeout=PATIENCE)
+
+    def expect_picture(self, text: str, before: str) -> None:
+        """Summary, alternative text and pixels have all moved on to the same frame."""
+        self.expect_words(text)
+        expect(self.image).not_to_have_attribute("src", before)
+        assert self.image.evaluate("image => image.naturalWidth") > 100
+        assert self.lesson.complaints() == []
+
+    def expect_manners(self, sliders: list[str]) -> None:
+        """Every slider has a name; the words are heard and not seen; arrows show on black."""
+        expect(self.root.get_by_role("slider")).to_have_count(len(sliders))
+        for name in sliders:
+            expect(self.slider(name)).to_have_count(1)
+        expect(self.words).to_have_attribute("aria-live", "polite")
+        assert self.words.evaluate("words => words.offsetWidth * words.offsetHeight") <= 1
+        for chooser in self.root.locator("select").all():
+            arrow = chooser.evaluate("chooser => getComputedStyle(chooser).backgroundImage")
+            assert "8a8a8a" in arrow
+
+    def expect_whole_letters(self) -> None:
+        """In a narrow window the picture keeps its size and is scrolled to."""
+        page = self.lesson.page
+        wide = page.viewport_size
+        page.set_viewport_size({"width": 800, "height": wide["height"]})
+        try:
+            self.image.scroll_into_view_if_needed()
+            assert self.image.evaluate(VERDICTS_ON_SIZE) == [True, True]
+        finally:
+            page.set_viewport_size(wide)
