@@ -3,6 +3,7 @@
     mistral-edu doctor
     mistral-edu generate "In the valley" --model tiny
     mistral-edu lab
+    mistral-edu train --config data/tiny/training.toml
 
 Each command is a module of `mistral_edu.commands`. Every mistake of the person typing ends in one
 clear line and exit status 2.
@@ -15,9 +16,9 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from mistral_edu.commands import doctor, generate, lab
+from mistral_edu.commands import doctor, generate, lab, train
 
-COMMANDS = {"doctor": doctor, "generate": generate, "lab": lab}
+COMMANDS = {"doctor": doctor, "generate": generate, "lab": lab, "train": train}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

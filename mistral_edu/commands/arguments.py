@@ -14,6 +14,15 @@ def count(text: str) -> int:
     return int(text)
 
 
+def minutes(text: str) -> float:
+    """A time in minutes, above 0.
+
+    >>> minutes("0.5")
+    0.5
+    """
+    return _number(text, 1e-9, 1e9, "is not a number of minutes above 0")
+
+
 def temperature(text: str) -> float:
     """A number from 0 up.
 

@@ -1,21 +1,24 @@
 """The curriculum: which documents a step learns from, near things first and far things later.
 
-    progress p = step / steps  ->  shares of notes, stories and recall;   distances up to d(p)
+    progress p = step / ramp  ->  shares of notes, stories and recall;   distances up to d(p)
 
 A batch is a function of (seed, step) alone and no text is ever shown twice, so a run that was
 interrupted needs no data position to go on, and memorising a text cannot help.
 Lesson: 10_heads_and_training.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from random import Random
 
+from mistral_edu.tokenizer import MistralTokenizer
 from mistral_edu.training.batches import Batch, pack
 from mistral_edu.training.dialogues import dialogue
 from mistral_edu.training.documents import Document, Texts, dialogue_document
 from mistral_edu.training.recall import recall_stream
-from mistral_edu.training.world import SHAPES, split_of, tell
+from mistral_edu.training.recipe import Recipe
+from mistral_edu.training.world import SHAPES, split_of, stories, tell
 
 NOTES = ("notes", "notes", "notes", "two herds")
 STORIES = tuple(SHAPES)
@@ -37,14 +40,14 @@ class Lesson:
 
 
 def lesson_at(progress: float, window: int) -> Lesson:
-    """The plan: three quarters of a window at first, five windows from 80 % of the way on.
+    """The plan: three quarters of a window at first, five windows from progress 1 on.
 
-    >>> lesson_at(0.0, window=100).farthest, lesson_at(0.5, 100).farthest, lesson_at(1.0, 100).farthest
-    (75, 287, 500)
+    >>> [lesson_at(progress, window=100).farthest for progress in (0.0, 0.25, 0.625, 1.0)]
+    [75, 75, 287, 500]
     """
-    ramp = min(1.0, max(0.0, (progress - 0.2) / 0.6))
+    ramp = min(1.0, max(0.0, (progress - 0.25) / 0.75))
     farthest = int(window * (0.75 + 4.25 * ramp))
-    return Lesson(notes=0.6 - 0.3 * ramp, stories=0.25 + 0.25 * ramp, recall=0.15, farthest=farthest)
+    return Lesson(0.6 - 0.3 * ramp, 0.25 + 0.25 * ramp, 0.15, farthest)
 
 
 def text(random: Random, lesson: Lesson, context: int, texts: Texts) -> str:
@@ -68,3 +71,46 @@ def text(random: Random, lesson: Lesson, context: int, texts: Texts) -> str:
         story = tell(random, NOTES if kind == "notes" else STORIES)
         if split_of(story.body) == "train":
             return story.text
+
+
+def documents(
+    recipe: Recipe, tokenizer: MistralTokenizer, step: int, window: int
+) -> Iterator[Document]:
+    """Draw training documents of one step without end."""
+    random = Random(f"{recipe.kind} {recipe.seed} {step}")
+    options = recipe.training
+    texts = Texts(tokenizer, options.answer_weight)
+    lesson = lesson_at(step / options.ramp_steps, window)
+    while True:
+        if recipe.kind == "dialogues":
+            yield dialogue_document(dialogue(random), tokenizer)
+        else:
+            yield texts.document(text(random, lesson, options.context, texts))
+
+
+def batch_at(recipe: Recipe, tokenizer: MistralTokenizer, step: int, window: int) -> Batch:
+    """The batch of one step: a function of the recipe and the step alone."""
+    drawn = documents(recipe, tokenizer, step, window)
+    return pack(drawn, recipe.training.rows, recipe.training.context, window)
+
+
+def held_out_batches(
+    recipe: Recipe, tokenizer: MistralTokenizer, window: int, rows: int = 16
+) -> list[Batch]:
+    """Batches of held-out texts for the loss: every shape of story, or dialogues.
+
+    >>> from mistral_edu.tokenizer import MistralTokenizer
+    >>> from mistral_edu.training.world import stories
+    >>> learned = MistralTokenizer.train((s.text for s in stories(0, count=50)), 400)
+    >>> [batch.ids.shape for batch in held_out_batches(Recipe(), learned, 128, rows=8)]
+    [torch.Size([4, 1024]), torch.Size([4, 1024])]
+    """
+    options = recipe.training
+    texts = Texts(tokenizer, options.answer_weight)
+    if recipe.kind == "dialogues":
+        random = Random(f"held out {recipe.seed}")
+        drawn = (dialogue_document(dialogue(random, "test"), tokenizer) for _ in count())
+    else:
+        drawn = (texts.document(story.text) for story in stories(recipe.seed, split="test"))
+    size = options.rows
+    return [pack(drawn, size, options.context, window) for _ in range(max(1, rows // size))]

@@ -9,8 +9,9 @@ Lesson: 10_heads_and_training.
 
 Conventions
     The weight of a token is the weight of predicting it from those before it.
-    Dialogues are encoded in Mistral's first instruct format: each `[INST] … [/INST]` and each answer
-    is a segment of its own, the system line goes before the first user text with an empty line.
+    Dialogues are encoded in Mistral's first instruct format: each `[INST] … [/INST]` and each
+    answer is a segment of its own, the system line goes before the first user text with an empty
+    line between.
 """
 
 from dataclasses import dataclass
@@ -80,7 +81,7 @@ class Texts:
         return Document(ids, weights)
 
     def answers(self, ids: list[int]) -> list[tuple[int, int]]:
-        """Where the answers are: the first token of each, and the one after the token that ends it."""
+        """Where answers are: the first token of each, and the one after the token that ends it."""
         spans, size = [], len(self.marker)
         for place, token in enumerate(ids):
             if token == self.newline and ids[place : place + size] == self.marker:

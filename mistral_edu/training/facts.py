@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from random import Random
 
 from mistral_edu.training import vocabulary as words
-from mistral_edu.training.names import draw_names
+from mistral_edu.training.names import VILLAGES, draw_names
 from mistral_edu.training.valley import Question, capital
 
 INSTRUMENTS = ("flute", "drum", "violin", "guitar", "trumpet", "harp", "piano", "tambourine")
@@ -27,7 +27,7 @@ THE_ANIMALS = tuple(f"the {animal}" for animal in words.ANIMALS)
 POOLS = {
     "at": AT, "the thing": THE_THINGS, "a thing": A_THING, "animal": THE_ANIMALS,
     "pet": words.PETS, "trade": words.TRADES, "colour": words.COLOURS, "day": words.DAYS,
-    "liking": LIKINGS, "number": NUMBERS, "village": words.VILLAGES, "instrument": INSTRUMENTS,
+    "liking": LIKINGS, "number": NUMBERS, "village": VILLAGES, "instrument": INSTRUMENTS,
 }  # fmt: skip
 
 
@@ -115,7 +115,11 @@ class Fact:
 
 
 def draw_facts(
-    random: Random, relation: Relation, count: int, split: str = "train", names: tuple[str, ...] = ()
+    random: Random,
+    relation: Relation,
+    count: int,
+    split: str = "train",
+    names: tuple[str, ...] = (),
 ) -> list[Fact]:
     """Draw facts of one relation with different keys and different values.
 
@@ -126,9 +130,8 @@ def draw_facts(
         split: whose pairs of names the people are.
         names: the people to use; drawn if empty.
 
-    >>> from random import Random
     >>> [fact.sentence for fact in draw_facts(Random(0), RELATIONS[7], 1)]
-    ['Guilin plays the tambourine.']
+    ['The flute is played by Florine.']
     """
     if relation.key == "person":
         keys = list(names[:count]) or draw_names(random, count, split)

@@ -8,8 +8,8 @@ Lesson: 10_heads_and_training.
 from random import Random
 
 from mistral_edu.training import scenery
-from mistral_edu.training import vocabulary as words
 from mistral_edu.training.facts import HERDS, RELATIONS, Fact, draw_facts
+from mistral_edu.training.names import VILLAGES
 from mistral_edu.training.valley import Question, Tale, Valley
 
 FRAMES = ("plain", "plain", "list", "numbered", "said", "scenery")
@@ -32,12 +32,12 @@ def notes(valley: Valley) -> Tale:
 def framed(random: Random, sentences: list[str]) -> tuple[str, ...]:
     """Lay sentences out as a paragraph, a list, speech, or with scenery between.
 
-    >>> framed(Random(0), ["It blows."])
-    ('Notes from Aigueclaire:', '- It blows.')
+    >>> framed(Random(5), ["It blows."])
+    ('“It blows.” said the postman.',)
     """
     frame = random.choice(FRAMES)
     if frame == "list":
-        return (f"Notes from {random.choice(words.VILLAGES)}:", *(f"- {s}" for s in sentences))
+        return (f"Notes from {random.choice(VILLAGES)}:", *(f"- {s}" for s in sentences))
     if frame == "numbered":
         return tuple(f"{number}. {s}" for number, s in enumerate(sentences, start=1))
     if frame == "said":
@@ -60,5 +60,3 @@ def two_herds(valley: Valley) -> Tale:
     sums = Question(f"How many {herd} do {a} and {b} have together?", str(n + m), addends=(n, m))
     asks = [Question(f"How many {herd} does {name} have?", str(number)) for name, number in pairs]
     return Tale(framed(random, sentences), (sums, *asks))
-
-

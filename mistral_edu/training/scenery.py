@@ -19,7 +19,7 @@ def sentence(random: Random) -> str:
     """One sentence of scenery.
 
     >>> sentence(Random(5))
-    'Somebody laughed in the pine wood.'
+    'A young woman laughed on the hill.'
     """
     place = random.choice(words.PLACES)
     match random.randrange(5):

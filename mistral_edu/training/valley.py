@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from mistral_edu.training import vocabulary as words
-from mistral_edu.training.names import draw_names
+from mistral_edu.training.names import WOMEN, draw_names
 from mistral_edu.training.vocabulary import Food, Person, Place, Sky, Thing
 
 
@@ -144,9 +144,7 @@ def draw_people(random: Random, count: int, split: str = "train") -> list[Person
     """
     names = draw_names(random, count, split)
     trades = random.sample(words.TRADES, count)
-    return [
-        Person(name, name in words.WOMEN, trade) for name, trade in zip(names, trades, strict=True)
-    ]
+    return [Person(name, name in WOMEN, trade) for name, trade in zip(names, trades, strict=True)]
 
 
 def draw_things(random: Random, nouns: tuple[str, ...], count: int) -> list[Thing]:

@@ -11,8 +11,6 @@ that looks at spelling.
 
 from dataclasses import dataclass
 
-from mistral_edu.training.names import MEN, VILLAGES, WOMEN
-
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 SEASONS = ("spring", "summer", "autumn", "winter")
 HOURS = ("at sunrise", "in the morning", "at noon", "in the afternoon", "in the evening")
@@ -164,8 +162,8 @@ NOUNS = (
     "pan", "broom", "saw", "needle", "pillow", "blanket", "purse", "stamp", "marble", "puppet",
 )  # fmt: skip
 LIGHT_NOUNS = (
-    "hat", "scarf", "kite", "letter", "sock", "cap", "towel", "banner", "veil", "ribbon", "glove", "map", "feather", "handkerchief",
-    "shirt", "apron",
+    "hat", "scarf", "kite", "letter", "sock", "cap", "towel", "banner", "veil", "ribbon", "glove",
+    "map", "feather", "handkerchief", "shirt", "apron",
 )  # fmt: skip
 
 
