@@ -13,16 +13,16 @@ Conventions
     as fast.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
 from mistral_edu.heads import MistralForCausalLM
 from mistral_edu.training.batches import Batch
+from mistral_edu.training.parallel import gradients, token_losses
 from mistral_edu.training.recipe import TrainingOptions
 
 
@@ -59,24 +59,6 @@ def optimizers_for(
     return muon, adam
 
 
-def token_losses(model: MistralForCausalLM, batch: Batch) -> Float[Tensor, "B T"]:
-    """The loss of predicting each token from those before it, in nats; the first of a row is 0."""
-    hidden = model.model(
-        batch.ids,
-        attention_mask=batch.positions >= 0,
-        position_ids=batch.positions,
-        use_cache=False,
-    ).last_hidden_state
-    logits = model.lm_head(hidden[:, :-1]).float()
-    losses = functional.cross_entropy(logits.mT, batch.ids[:, 1:], reduction="none")
-    return functional.pad(losses, (1, 0))
-
-
-def autocast(model: nn.Module) -> torch.autocast:
-    """Multiply matrices in bfloat16 on the device of the model."""
-    return torch.autocast(next(model.parameters()).device.type, dtype=torch.bfloat16)
-
-
 class Trainer:
     """A model in training: its optimisers, its step, and what has happened so far.
 
@@ -99,30 +81,26 @@ class Trainer:
         """
         self.model.train()
         batch = batch.to(self.model.device)
-        with autocast(self.model):
-            losses = token_losses(self.model, batch)
-        loss = (losses * batch.weights).sum() / batch.weights.sum()
-        if not torch.isfinite(loss):
+        summed, weighted, loss = gradients(self.model, batch, self.options.workers)
+        if not math.isfinite(weighted):
             raise FloatingPointError(
-                f"the loss at step {self.step} is {loss.item()}: lower learning_rate="
+                f"the loss at step {self.step} is {weighted}: lower learning_rate="
                 f"{self.options.learning_rate} or lengthen warmup={self.options.warmup}"
             )
-        self._follow(loss)
-        counted = batch.weights > 0
-        self.losses.append(float((losses.detach() * counted).sum() / counted.sum()))
+        for parameter, gradient in zip(self.model.parameters(), summed, strict=True):
+            parameter.grad = gradient
+        self._follow()
+        self.losses.append(loss)
         self.step += 1
-        return self.losses[-1]
+        return loss
 
-    def _follow(self, loss: Tensor) -> None:
+    def _follow(self) -> None:
         rate = rate_at(self.step, self.options)
         highest = (self.options.matrix_learning_rate, self.options.learning_rate)
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimizer, most in zip(self.optimizers, highest, strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = most * rate
-            optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        for optimizer in self.optimizers:
             optimizer.step()
 
     def state(self) -> dict[str, Any]:

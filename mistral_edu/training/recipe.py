@@ -37,6 +37,7 @@ class TrainingOptions:
         ramp_steps: steps until the curriculum shows everything (`curriculum.lesson_at`).
         weight_decay: shrinkage of all matrices per unit of learning rate.
         answer_weight: how much a token of an answer counts; any other token counts 1.
+        workers: parts of a batch computed at the same time, each by one thread (`parallel.py`).
         checkpoint_every: steps between checkpoints.
         report_every: steps between held-out loss and samples.
     """
@@ -51,11 +52,12 @@ class TrainingOptions:
     ramp_steps: int = 800
     weight_decay: float = 0.01
     answer_weight: float = 5.0
+    workers: int = 2
     checkpoint_every: int = 100
     report_every: int = 500
 
     def __post_init__(self) -> None:
-        for name in ("steps", "rows", "context", "checkpoint_every", "report_every"):
+        for name in ("steps", "rows", "context", "workers", "checkpoint_every", "report_every"):
             if getattr(self, name) < 1:
                 raise RecipeError(f"training.{name} is {getattr(self, name)}, expected 1 or more")
         for name in ("learning_rate", "matrix_learning_rate", "answer_weight"):

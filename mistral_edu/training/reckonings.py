@@ -84,7 +84,7 @@ def small_sum(valley: Valley) -> Tale:
     """Somebody has some, gets more, gives some away; the question is how many are left."""
     owner, giver, taker = valley.cast[:3]
     had, gained = valley.random.randint(3, 9), valley.random.randint(1, 6)
-    lost = valley.random.randint(1, had - 1)
+    lost = valley.random.randint(2, had - 1)
     goods = valley.pick(*GOODS)
     basket = words.an(f"{valley.pick(*words.COLOURS)} {valley.pick('basket', 'bag', 'box')}")
     paragraphs = (

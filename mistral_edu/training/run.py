@@ -8,7 +8,7 @@ Conventions
     The checkpoint lies in `training/` under the output folder until the last step is done. A run
     that stops early leaves a model that loads and a checkpoint to go on from. Killing the process
     at any moment loses the steps since the last checkpoint, and doing them again gives the same
-    bits on the same machine with the same number of threads.
+    bits.
 """
 
 import json
@@ -28,6 +28,7 @@ from mistral_edu.training.batches import Batch
 from mistral_edu.training.checkpoint import CheckpointError
 from mistral_edu.training.curriculum import batch_at, held_out_batches
 from mistral_edu.training.loop import Trainer, held_out_loss
+from mistral_edu.training.parallel import one_thread_each
 from mistral_edu.training.recipe import Recipe
 from mistral_edu.training.world import stories
 
@@ -110,6 +111,12 @@ class Run:
             max_minutes: stop after so long, loading not counted; None for no limit.
             progress: show a live bar, and samples on the way.
         """
+        with one_thread_each():
+            self._train(max_minutes, progress)
+            self.finish()
+        return self.record
+
+    def _train(self, max_minutes: float | None, progress: bool) -> None:
         options, started = self.recipe.training, time.monotonic()
         bar = tqdm(
             total=options.steps,
@@ -132,8 +139,6 @@ class Run:
             if self.trainer.step % options.checkpoint_every == 0:
                 self.checkpoint()
         bar.close()
-        self.finish()
-        return self.record
 
     def _note(self, batch: Batch, loss: float, seconds: float) -> None:
         self.record.steps = self.trainer.step
