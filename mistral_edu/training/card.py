@@ -27,6 +27,8 @@ from mistral_edu.training.variety import variety
 
 SAMPLES = 20
 STORIES = 400
+PROBES = 100
+VARIETY = (20_000, 400)
 DIALOGUES = 300
 MEASURED = "measurements.json"
 JUDGED = "limits.md"
@@ -49,7 +51,7 @@ def write(recipe: Recipe, config: Path, folder: Path) -> Path:
     facts = run_facts(recipe, config, model, record) | headline(figures)
     judged = folder / JUDGED
     limits = judged.read_text(encoding="utf-8") if judged.is_file() else ""
-    parts = [f"# {folder.name}", introduction(model), table(("Fact", "Value"), facts.items())]
+    parts = [f"# {folder.name}", introduction(), table(("Fact", "Value"), facts.items())]
     for title, groups in figures["groups"].items():
         rows = [(name, f"{share:.1%}", count) for name, (share, count) in groups.items()]
         parts += [f"## {title}", table(("Group", "Right", "Of"), rows)]
@@ -89,10 +91,10 @@ def measure(
         groups["Questions about stories"] = marked(model, stories)
         marks = [window // 2 * step for step in range(1, 13)]
         for facts in (1, 3):
-            probes = evaluation.recall_items(tokenizer, marks, 100, facts)
+            probes = evaluation.recall_items(tokenizer, marks, PROBES, facts)
             noun = "one fact" if facts == 1 else f"{facts} facts"
             groups[f"Recall by distance in tokens, {noun}"] = marked(model, probes)
-    figures["variety"] = variety(recipe.seed, 20_000, 400)
+    figures["variety"] = variety(recipe.seed, *VARIETY)
     return figures
 
 
@@ -139,13 +141,13 @@ def headline(figures: dict[str, Any]) -> dict[str, object]:
     return facts
 
 
-def introduction(model: MistralForCausalLM) -> str:
+def introduction() -> str:
     """What the model is."""
     return (
         "A language model of Mistral's architecture that knows one invented valley. Every text\n"
-        "it learned from was made by `mistral_edu.training`; nothing comes from elsewhere. A question\n"
-        "counts as right if greedy decoding writes exactly its answer and ends there. Held-out\n"
-        "texts use pairs of names, and texts, that training never shows."
+        "it learned from was made by `mistral_edu.training`; nothing comes from elsewhere. A\n"
+        "question counts as right if greedy decoding writes exactly its answer and ends there.\n"
+        "Held-out texts use pairs of names, and texts, that training never shows."
     )
 
 

@@ -1,6 +1,6 @@
 """The curriculum: which documents a step learns from, near things first and far things later.
 
-    progress p = step / ramp  ->  shares of notes, stories and recall;   distances up to d(p)
+    progress p = step / ramp  ->  shares of notes, stories, recall;   distances up to d(p)
 
 A batch is a function of (seed, step) alone and no text is ever shown twice, so a run that was
 interrupted needs no data position to go on, and memorising a text cannot help.
@@ -22,6 +22,8 @@ from mistral_edu.training.world import SHAPES, split_of, stories, tell
 
 NOTES = ("notes", "notes", "notes", "two herds")
 STORIES = tuple(SHAPES)
+KINDS = ("brief", "notes", "stories", "recall")
+FIRST, LAST = (0.8, 0.05, 0.05, 0.1), (0.15, 0.2, 0.5, 0.15)
 
 
 @dataclass(frozen=True)
@@ -29,25 +31,23 @@ class Lesson:
     """What is shown at one moment of the training.
 
     Args:
-        notes, stories, recall: shares of the documents.
-        farthest: the largest distance between a fact and its question, in tokens.
+        shares: of brief notes, notes, stories and recall among the documents.
+        farthest: the largest distance between a fact and its question in recall, in tokens.
     """
 
-    notes: float
-    stories: float
-    recall: float
+    shares: tuple[float, ...]
     farthest: int
 
 
 def lesson_at(progress: float, window: int) -> Lesson:
-    """The plan: three quarters of a window at first, five windows from progress 1 on.
+    """The plan: what fits into one window at first, five windows from progress 1 on.
 
-    >>> [lesson_at(progress, window=100).farthest for progress in (0.0, 0.25, 0.625, 1.0)]
+    >>> [lesson_at(progress, window=100).farthest for progress in (0.0, 0.35, 0.675, 1.0)]
     [75, 75, 287, 500]
     """
-    ramp = min(1.0, max(0.0, (progress - 0.25) / 0.75))
-    farthest = int(window * (0.75 + 4.25 * ramp))
-    return Lesson(0.6 - 0.3 * ramp, 0.25 + 0.25 * ramp, 0.15, farthest)
+    ramp = min(1.0, max(0.0, (progress - 0.35) / 0.65))
+    shares = tuple(first + ramp * (last - first) for first, last in zip(FIRST, LAST, strict=True))
+    return Lesson(shares, int(window * (0.75 + 4.25 * ramp)))
 
 
 def text(random: Random, lesson: Lesson, context: int, texts: Texts) -> str:
@@ -58,17 +58,16 @@ def text(random: Random, lesson: Lesson, context: int, texts: Texts) -> str:
     ...     eos_id = 2
     ...     def encode(self, text, bos=True, eos=False):
     ...         return [1] * bos + [ord(letter) for letter in text] + [2] * eos
-    >>> "Answer:" in text(Random(0), Lesson(1, 0, 0, 100), 512, Texts(Letters(), 1.0))
+    >>> "Answer:" in text(Random(0), Lesson((1, 0, 0, 0), 100), 512, Texts(Letters(), 1.0))
     True
     """
-    (kind,) = random.choices(
-        ("notes", "stories", "recall"), (lesson.notes, lesson.stories, lesson.recall)
-    )
+    (kind,) = random.choices(KINDS, lesson.shares)
     if kind == "recall":
         length = min(lesson.farthest * random.randint(1, 3), context - lesson.farthest - 60)
         return recall_stream(random, length, lesson.farthest, texts.measure)
+    shapes = {"brief": ("brief",), "notes": NOTES}.get(kind, STORIES)
     while True:
-        story = tell(random, NOTES if kind == "notes" else STORIES)
+        story = tell(random, shapes)
         if split_of(story.body) == "train":
             return story.text
 

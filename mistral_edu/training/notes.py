@@ -29,6 +29,16 @@ def notes(valley: Valley) -> Tale:
     return Tale(framed(random, [fact.sentence for fact in facts]), tuple(questions))
 
 
+def brief(valley: Valley) -> Tale:
+    """Two to four facts of one relation and two questions: short enough for one small window."""
+    random = valley.random
+    names = tuple(person.name for person in valley.cast)
+    facts = draw_facts(random, random.choice(RELATIONS), random.randint(2, 4), names=names)
+    asked = random.sample(facts, 2)
+    questions = tuple(random.choice(fact.questions) for fact in asked)
+    return Tale((" ".join(fact.sentence for fact in facts),), questions)
+
+
 def framed(random: Random, sentences: list[str]) -> tuple[str, ...]:
     """Lay sentences out as a paragraph, a list, speech, or with scenery between.
 

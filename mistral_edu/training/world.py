@@ -35,6 +35,7 @@ SHAPES: dict[str, Callable[[Valley], Tale]] = {
     "recipe": reckonings.recipe,
     "diary": reckonings.diary,
     "herd": reckonings.herd,
+    "brief": notes.brief,
     "notes": notes.notes,
     "two herds": notes.two_herds,
 }

@@ -20,7 +20,7 @@ def test_the_weighted_tokens_of_a_story_are_its_answers():
         ]
         assert told == [question.answer for question in story.questions]
         weighted = sum(weight == 5.0 for weight in document.weights)
-        assert weighted == sum(b - a for a, b in texts.answers(document.ids))
+        assert weighted == sum(b - a for a, b in spans)
 
 
 def test_an_assistant_s_words_and_end_tokens_are_learned_and_nothing_else():
