@@ -77,23 +77,16 @@ def _plain(dtype: torch.dtype) -> str:
 
 
 def require_plausible(config: MistralConfig, source: "TensorSource") -> None:
-    """Refuse a config that would build a model far larger than the checkpoint, before it is built.
+    """Refuse a config that would build far more layers than the checkpoint holds.
 
     Raises:
-        WeightsError: if the config has more layers than the checkpoint has room for, or a matrix
-            that no computer could hold.
+        WeightsError: if the checkpoint has not enough tensors for the config's layers.
     """
     room = len(source.names()) // TENSORS_PER_LAYER
     if config.num_hidden_layers > room:
         raise WeightsError(
             f"{source} has {len(source.names())} tensors, enough for {room} layers, but its "
             f"config says num_hidden_layers={config.num_hidden_layers}: they do not belong together"
-        )
-    widths = (config.vocab_size, config.intermediate_size, config.hidden_size)
-    longest = max(*widths, config.num_attention_heads * config.head_dim)
-    if longest * config.hidden_size >= 2**48:
-        raise WeightsError(
-            f"{source}: its config asks for a matrix of {longest} × {config.hidden_size} numbers"
         )
 
 
