@@ -137,6 +137,17 @@ def test_an_entry_that_reaches_into_the_next_is_refused(tmp_path):
     assert "archive/data/0: claims bytes that are not its own" in said
 
 
+def test_an_entry_marked_as_a_folder_is_refused(tmp_path):
+    """torch, not mapping, leaves such a tensor as the memory was; a fuzzer found this too."""
+    file = io.BytesIO()
+    torch.save({"a": torch.arange(4.0)}, file)
+    data = bytearray(file.getvalue())
+    listed = data.find(b"archive/data/0", data.find(b"PK\1\2"))
+    data[listed - 46 + 38] |= 0x10
+    said = refusal(tmp_path / "a.pth", bytes(data))
+    assert "archive/data/0: is marked as a folder" in said
+
+
 def test_places_without_number_are_refused(tmp_path):
     """Python's unpickler would make a list of 2^31 places, 16 GB, for one opcode of five bytes."""
     program = b"\x80\x02}r\xff\xff\xff\x7f."
