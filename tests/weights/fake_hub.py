@@ -18,12 +18,14 @@ class FakeHub:
     Args:
         repositories: files by name, by "owner/name".
         gated: repositories that nobody may read.
+        lost: files that are listed and cannot be had.
         break_after: bytes after which the first answer for a file breaks off.
         asked: (file, first byte) of every download.
     """
 
     repositories: dict[str, dict[str, bytes]]
     gated: set[str] = field(default_factory=set)
+    lost: set[str] = field(default_factory=set)
     break_after: int | None = None
     asked: list[tuple[str, int]] = field(default_factory=list)
     broken: set[str] = field(default_factory=set)
@@ -106,7 +108,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _send_file(self, repository: str, path: str) -> None:
         data = self.hub.repositories[repository].get(path)
-        if data is None:
+        if data is None or path in self.hub.lost:
             self._fail(404, "EntryNotFound")
             return
         start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").split("-")[0])
@@ -133,5 +135,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def etag(data: bytes) -> str:
-    """What names a file's content."""
+    """What names a file's content, as on the hub: git's SHA-1 for small files, else SHA-256."""
+    if len(data) < 1000:
+        return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
     return hashlib.sha256(data).hexdigest()

@@ -9,6 +9,7 @@ import torch
 from huggingface_hub import constants
 
 from mistral_edu import MistralConfig, MistralForCausalLM, MistralTokenizer, load
+from mistral_edu.weights.checksums import altered_files
 from mistral_edu.weights.hub import HubError, wanted_files
 from mistral_edu.weights.named import local_folder
 from tests.models import small_model
@@ -189,6 +190,26 @@ def test_each_refusal_says_why_and_what_to_do(hub, repository, revision, said):
     with pytest.raises(HubError, match=said):
         load(repository, revision=revision)
     assert hub.asked == []
+
+
+def test_a_file_that_cannot_be_had_fails_the_download_until_it_can(hub):
+    hub.lost.add("model.safetensors")
+    with pytest.raises(HubError, match="downloading 'valley/single' failed .*EntryNotFound"):
+        load("valley/single")
+    hub.lost.clear()
+    load("valley/single")
+    assert asked(hub) == ["config.json", "model.safetensors", "tokenizer.model"]  # each once
+
+
+@pytest.mark.parametrize("file", ["config.json", "model-00002-of-00003.safetensors"])
+def test_a_bit_that_flips_in_the_cache_can_be_found(hub, file):
+    folder = local_folder("valley/sharded")
+    assert altered_files(folder) == []
+    blob = (folder / file).resolve()
+    data = bytearray(blob.read_bytes())
+    data[-2] ^= 1
+    blob.write_bytes(data)
+    assert altered_files(folder) == [file]
 
 
 def test_offline_and_not_cached_is_said(online):

@@ -3,6 +3,7 @@
 import json
 import weakref
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -67,9 +68,9 @@ def test_one_tensor_is_in_memory_at_a_time(tmp_path):
 
     def make():
         assert [ref for ref in alive if ref() is not None] == []
-        tensor = torch.zeros(1000)
-        alive.append(weakref.ref(tensor))
-        return tensor
+        numbers = np.zeros(1000, dtype=np.float32)  # lives as long as the tensor's memory is used
+        alive.append(weakref.ref(numbers))
+        return torch.from_numpy(numbers)
 
     write_sharded(tmp_path, [(f"t{i}", torch.float32, (1000,), make) for i in range(9)], 9000)
     assert len(alive) == 9
