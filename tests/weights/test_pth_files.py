@@ -236,6 +236,12 @@ def test_tensors_that_share_memory_are_read_each_for_itself(tmp_path):
     assert torch.equal(source.read("b"), whole)
 
 
+def test_a_program_that_fails_is_named(tmp_path):
+    """A parameter of nothing: harmless to rehearse, and torch cannot make it."""
+    program = b"\x80\x02}X\x01\x00\x00\x00actorch._utils\n_rebuild_parameter\n)Rs."
+    assert "is damaged (TypeError" in refusal(tmp_path / "a.pth", archive_of(program))
+
+
 def test_parameters_and_ordered_dictionaries_are_read(tmp_path):
     model = torch.nn.Linear(2, 3, dtype=torch.bfloat16)
     torch.save(model.state_dict(), tmp_path / "a.pth")
