@@ -33,6 +33,7 @@ from mistral_edu.weights.errors import WeightsError, listed
 LARGEST_READ = 4 * 2**20  # bytes; Mistral-7B's data.pkl and list of entries have 50,000 each
 PIECE = 2**20
 PROGRAM, PROTOCOL = "data.pkl", 2
+DIRECTORY = 0x10  # in the attributes that MS-DOS had
 LOCAL_HEADER = struct.Struct("<4s22xHH")  # "PK\3\4", …, length of the name, length of the rest
 STORAGES = {"BFloat16Storage": 2, "HalfStorage": 2, "FloatStorage": 4, "DoubleStorage": 8}
 ALLOWED = {
@@ -133,6 +134,8 @@ def _entry_problems(archive: zipfile.ZipFile) -> Iterator[str]:
     for entry in entries:
         if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:
             yield f"{entry.filename[:80]}: is compressed"
+        if entry.external_attr & DIRECTORY:  # torch's reader would find nothing in it
+            yield f"{entry.filename[:80]}: is marked as a folder"
     if len(set(names)) != len(names):
         yield "two entries have one name"
     if [name.endswith(PROGRAM) for name in names].count(True) != 1 or not _named(archive):

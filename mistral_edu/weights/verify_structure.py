@@ -18,6 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mistral_edu.weights.checkpoint import inside
+from mistral_edu.weights.checksums import altered_files
 from mistral_edu.weights.errors import WeightsError
 from mistral_edu.weights.layouts import misfits
 from mistral_edu.weights.model_folder import ModelFolder
@@ -115,6 +116,10 @@ def _tokenizer(folder: Path, expected: str) -> Line:
 
 
 def _checksums(found: ModelFolder) -> Iterator[Line]:
+    """What can tell a flipped bit: the hub's cache of any file, and a `.pth` file of itself."""
+    if any(path.is_symlink() for path in found.path.iterdir()):
+        altered = ", ".join(altered_files(found.path)) or "none"
+        yield equal("files altered since they were downloaded", "none", altered)
     if found.layout == "original":
         for path in weight_files(found.path):
             if path.suffix == ".pth":

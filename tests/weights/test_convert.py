@@ -146,6 +146,15 @@ def test_weights_are_cast_on_the_way(tmp_path, saved):
     assert torch.equal(halves["norm.weight"], model.model.norm.weight.bfloat16())
 
 
+def test_within_hugging_face_s_layout_the_files_beside_the_weights_come_along(tmp_path, saved):
+    folder, _ = saved
+    (folder / "generation_config.json").write_text("{}")
+    convert(folder, tmp_path / "half", to="hugging-face", dtype=torch.float16)
+    assert (tmp_path / "half" / "generation_config.json").read_text() == "{}"
+    convert(folder, tmp_path / "original", to="original")
+    assert not (tmp_path / "original" / "generation_config.json").exists()
+
+
 # ── the permutation (trap 17) ───────────────────────────────────────────────────────────────────
 
 
@@ -395,11 +404,14 @@ def test_the_command_converts_both_ways_and_says_what_it_wrote(tmp_path, saved, 
     assert "no tokenizer.model" not in capsys.readouterr().out
 
 
-def test_the_command_says_when_there_is_no_tokenizer(tmp_path, saved, capsys):
+def test_the_command_says_what_is_missing_and_what_was_left_behind(tmp_path, saved, capsys):
     folder, _ = saved
     (folder / "tokenizer.model").unlink()
+    (tmp_path / "o" / ".unfinished.1234").mkdir(parents=True)
     assert cli.main(["convert", str(folder), str(tmp_path / "o"), "--to", "original"]) == 0
-    assert "no tokenizer.model" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "no tokenizer.model" in said
+    assert "An attempt that was killed left" in said and ".unfinished.1234" in said
 
 
 @pytest.mark.parametrize(

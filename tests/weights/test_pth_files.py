@@ -137,6 +137,17 @@ def test_an_entry_that_reaches_into_the_next_is_refused(tmp_path):
     assert "archive/data/0: claims bytes that are not its own" in said
 
 
+def test_an_entry_marked_as_a_folder_is_refused(tmp_path):
+    """torch, not mapping, leaves such a tensor as the memory was; a fuzzer found this too."""
+    file = io.BytesIO()
+    torch.save({"a": torch.arange(4.0)}, file)
+    data = bytearray(file.getvalue())
+    listed = data.find(b"archive/data/0", data.find(b"PK\1\2"))
+    data[listed - 46 + 38] |= 0x10
+    said = refusal(tmp_path / "a.pth", bytes(data))
+    assert "archive/data/0: is marked as a folder" in said
+
+
 def test_places_without_number_are_refused(tmp_path):
     """Python's unpickler would make a list of 2^31 places, 16 GB, for one opcode of five bytes."""
     program = b"\x80\x02}r\xff\xff\xff\x7f."
@@ -223,6 +234,12 @@ def test_tensors_that_share_memory_are_read_each_for_itself(tmp_path):
         assert torch.equal(source.read(name), tensor)
     source.read("a").zero_()
     assert torch.equal(source.read("b"), whole)
+
+
+def test_a_program_that_fails_is_named(tmp_path):
+    """A parameter of nothing: harmless to rehearse, and torch cannot make it."""
+    program = b"\x80\x02}X\x01\x00\x00\x00actorch._utils\n_rebuild_parameter\n)Rs."
+    assert "is damaged (TypeError" in refusal(tmp_path / "a.pth", archive_of(program))
 
 
 def test_parameters_and_ordered_dictionaries_are_read(tmp_path):

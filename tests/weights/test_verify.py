@@ -245,6 +245,24 @@ def test_a_flipped_bit_in_a_pth_is_named(folder, table, tmp_path):
     assert "checksums in consolidated.00.pth" in failing(report(tmp_path / "o", table))
 
 
+def test_a_flipped_bit_in_the_hub_s_cache_is_named(folder, table, tmp_path):
+    """snapshots/<revision>/name is a link to blobs/<SHA-256>."""
+    snapshot, blobs = tmp_path / "snapshots" / "a1b2", tmp_path / "blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    for path in folder.iterdir():
+        blob = blobs / hashlib.sha256(path.read_bytes()).hexdigest()
+        path.rename(blob)
+        (snapshot / path.name).symlink_to(blob)
+    assert failing(report(snapshot, table)) == []
+    weights = (snapshot / "model.safetensors").resolve()
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    lines = {line.name: line for line in report(snapshot, table)}
+    assert lines["files altered since they were downloaded"].found == "model.safetensors"
+
+
 def test_another_release_is_called_by_its_name():
     v0_2 = MistralConfig.mistral_7b_v0_1()
     v0_2.sliding_window, v0_2.rope_theta = None, 1e6
