@@ -10,11 +10,12 @@ Conventions
     Long prompts go through the cache in chunks, which bounds the memory and changes nothing else.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import torch
 
+from mistral_edu.sampling import DamagedScoresError
 from mistral_edu.weights.published import Continuation, Published
 from mistral_edu.weights.verify_structure import FAIL, PASS, SKIPPED, Line
 
@@ -42,22 +43,36 @@ def behaviour(
         published: what it should give.
         why_not_long: the reason to leave out prompts longer than the window; None runs them.
     """
+    gap = published.tolerance(model.dtype).gap
     yield from logit_lines(model, published)
     for text in published.greedy:
-        yield greedy_line(model, tokenizer, text, published.tolerance(model.dtype).gap)
-    name = f"after {len(published.long_ids):,} tokens"
-    expected = str(published.long_ends_in)
+        yield written(_title(text), _shown(text.text), greedy_line, model, tokenizer, text, gap)
+    name, expected = f"after {len(published.long_ids):,} tokens", str(published.long_ends_in)
     if why_not_long is not None:
         yield Line(name, expected, "-", SKIPPED, why=why_not_long)
     else:
-        ids = torch.tensor([published.long_ids], device=model.device)
-        made = model.generate(ids, max_new_tokens=4, prefill_chunk_size=CHUNK)[0, -2:].tolist()
-        yield Line(name, expected, str(made), PASS if made == published.long_ends_in else FAIL)
+        yield written(name, expected, long_line, name, model, published)
     for text in published.long_greedy:
         if why_not_long is not None:
             yield Line(_title(text), _shown(text.text), "-", SKIPPED, why=why_not_long)
         else:
-            yield greedy_line(model, tokenizer, text, published.tolerance(model.dtype).gap)
+            yield written(_title(text), _shown(text.text), greedy_line, model, tokenizer, text, gap)
+
+
+def written(name: str, expected: str, line: Callable[..., Line], *inputs: object) -> Line:
+    """The line that `line(*inputs)` gives, or a failed one where the model can write nothing."""
+    try:
+        return line(*inputs)
+    except DamagedScoresError as error:
+        return Line(name, expected, "-", FAIL, why=str(error))
+
+
+def long_line(name: str, model: "MistralForCausalLM", published: Published) -> Line:
+    """Continue a prompt longer than the window and look at the last two ids."""
+    ids = torch.tensor([published.long_ids], device=model.device)
+    made = model.generate(ids, max_new_tokens=4, prefill_chunk_size=CHUNK)[0, -2:].tolist()
+    status = PASS if made == published.long_ends_in else FAIL
+    return Line(name, str(published.long_ends_in), str(made), status)
 
 
 def logit_lines(model: "MistralForCausalLM", published: Published) -> Iterator[Line]:
