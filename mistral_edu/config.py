@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mistral_edu.config_file import CONFIG_FILE, read_config, write_config
-from mistral_edu.config_rules import check_heads, check_together, check_types, settle_rope
+from mistral_edu.config_rules import check_heads, check_together, check_types, settle_fields
 from mistral_edu.config_tables import heads_pruned, labels_named
 
 # What tells the releases apart: (vocab_size, rope_theta, sliding_window). Taking the constants of
@@ -202,16 +202,7 @@ key/value head must serve the same number of query heads
         >>> MistralConfig.from_dict({"rope_parameters": {"rope_theta": 5e5}}).rope_theta
         500000.0
         """
-        fields = settle_rope(fields)
-        family = fields.pop("model_type", "mistral")
-        if family != "mistral":
-            raise ValueError(
-                f"model_type={family!r} is not 'mistral': this library implements Mistral only"
-            )
-        check_types(fields)
-        if "self" in fields:
-            raise ValueError("'self' cannot be a field of a config: name the field otherwise")
-        return cls(**fields)
+        return cls(**settle_fields(fields))
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `config.json` into `folder`, whole or not at all.

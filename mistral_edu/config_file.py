@@ -3,21 +3,15 @@
 Lesson: 11_weights.
 
 Conventions
-    The file is data: too long, too deep, not UTF-8, not JSON, not an object, NaN, each is a
-    ValueError that names the path. Writing goes to a temporary name, then renames.
+    The file is data: what is no single JSON object is a ValueError that names the path
+    (`weights.strict_json`). `weights` is imported when it is needed, since it needs the config.
 """
 
 import json
-import os
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 CONFIG_FILE = "config.json"
-LONGEST = 2**24  # bytes; real files have a few hundred
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number")
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:
@@ -27,19 +21,12 @@ def read_config(folder: str | Path) -> dict[str, Any]:
         FileNotFoundError: if there is none.
         ValueError: if it is not a JSON object of reasonable size and depth.
     """
+    from mistral_edu.weights.strict_json import read_object
+
     path = Path(folder) / CONFIG_FILE
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: give a folder that save_pretrained wrote")
-    if path.stat().st_size > LONGEST:
-        raise ValueError(f"{path} has {path.stat().st_size:,} bytes, expected at most {LONGEST:,}")
-    try:
-        text = path.read_text(encoding="utf-8")
-        fields = json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not valid JSON ({error}): save the model again") from error
-    if not isinstance(fields, dict):
-        raise ValueError(f"{path} holds a {type(fields).__name__}, expected a JSON object")
-    return fields
+    return read_object(path)
 
 
 def write_config(folder: str | Path, fields: dict[str, Any]) -> None:
@@ -54,6 +41,8 @@ def write_config(folder: str | Path, fields: dict[str, Any]) -> None:
     ...     read_config(folder)
     {'hidden_size': 64}
     """
+    from mistral_edu.weights.whole_files import whole_file
+
     for name, value in fields.items():
         if callable(value):
             raise ValueError(
@@ -68,9 +57,5 @@ def write_config(folder: str | Path, fields: dict[str, Any]) -> None:
         ) from error
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / f".{CONFIG_FILE}.{os.getpid()}"
-    try:
-        unfinished.write_text(text + "\n", encoding="utf-8")
-        unfinished.replace(folder / CONFIG_FILE)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with whole_file(folder / CONFIG_FILE) as file:
+        file.write(text.encode() + b"\n")

@@ -194,3 +194,21 @@ def settle_rope(fields: dict[str, Any]) -> dict[str, Any]:
                 f"rope_theta={rest['rope_theta']!r} but {name} says {theta!r}: keep one of them"
             )
     return rest
+
+
+def settle_fields(fields: dict[str, Any]) -> dict[str, Any]:
+    """Bring the fields of a `config.json` of either generation into the form of `MistralConfig`.
+
+    >>> settle_fields({"model_type": "mistral", "hidden_size": 64})
+    {'hidden_size': 64}
+    """
+    fields = settle_rope(fields)
+    family = fields.pop("model_type", "mistral")
+    if family != "mistral":
+        raise ValueError(
+            f"model_type={family!r} is not 'mistral': this library implements Mistral only"
+        )
+    check_types(fields)
+    if "self" in fields:
+        raise ValueError("'self' cannot be a field of a config: name the field otherwise")
+    return fields

@@ -12,6 +12,7 @@ gives it; a file that SentencePiece would read differently from us is refused, a
 import functools
 from collections.abc import Mapping
 from importlib import resources
+from pathlib import Path
 
 from mistral_edu.sentencepiece_model import (
     UNKNOWN_SURFACE,
@@ -31,8 +32,23 @@ from mistral_edu.wire_format import (
 PIECE, TRAINER, NORMALIZER, DENORMALIZER = 1, 2, 3, 5
 ALGORITHMS = {1: "unigram", 2: "BPE", 3: "word", 4: "char"}
 BPE = 2
+FILE_NAME = "tokenizer.model"
 LARGEST_FILE = 8 * 1024**2
 KINDS = {int(kind): kind for kind in Kind}
+
+
+def read(path: Path) -> SentencePieceModel:
+    """Read a `tokenizer.model` file.
+
+    Raises FileNotFoundError if there is none, TokenizerFileError if it cannot be used.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no tokenizer file at {path}; expected a {FILE_NAME}")
+    try:
+        with path.open("rb") as file:  # A byte too many is enough to know.
+            return parse(file.read(LARGEST_FILE + 1))
+    except TokenizerFileError as error:
+        raise TokenizerFileError(f"{path}: {error}") from error
 
 
 def parse(data: bytes) -> SentencePieceModel:

@@ -28,13 +28,10 @@ from torch import Tensor
 
 from mistral_edu import bpe_training, chat, sentencepiece_file
 from mistral_edu.padding import pad_rows
-from mistral_edu.sentencepiece_file import LARGEST_FILE
+from mistral_edu.sentencepiece_file import FILE_NAME
 from mistral_edu.sentencepiece_model import SPACE, Kind, SentencePieceModel
 from mistral_edu.text_encoder import TextEncoder
 from mistral_edu.token_stream import TokenStream
-from mistral_edu.wire_format import TokenizerFileError
-
-FILE_NAME = "tokenizer.model"
 
 
 class MistralTokenizer:
@@ -73,14 +70,7 @@ class MistralTokenizer:
 
         Raises FileNotFoundError if there is none, TokenizerFileError if it cannot be used.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"no tokenizer file at {path}; expected a {FILE_NAME}")
-        try:
-            with path.open("rb") as file:  # A byte too many is enough to know.
-                return cls(sentencepiece_file.parse(file.read(LARGEST_FILE + 1)))
-        except TokenizerFileError as error:
-            raise TokenizerFileError(f"{path}: {error}") from error
+        return cls(sentencepiece_file.read(Path(path)))
 
     @classmethod
     def from_pretrained(
@@ -138,16 +128,14 @@ class MistralTokenizer:
         Arguments:
             path: a name with ".model" in it is the file; any other is a folder, made if absent.
         """
+        from mistral_edu.weights.whole_files import whole_file
+
         path = Path(path)
         if path.is_dir() or ".model" not in path.name:
             path = path / FILE_NAME
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            partial.write_bytes(sentencepiece_file.serialise(self.model))
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with whole_file(path) as file:
+            file.write(sentencepiece_file.serialise(self.model))
         return path
 
     @property

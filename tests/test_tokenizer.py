@@ -12,10 +12,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mistral_edu import cli
-from mistral_edu.sentencepiece_file import serialise
+from mistral_edu import cli, sentencepiece_file
+from mistral_edu.sentencepiece_file import LARGEST_FILE, serialise
 from mistral_edu.sentencepiece_model import Kind, Piece, SentencePieceModel
-from mistral_edu.tokenizer import LARGEST_FILE, MistralTokenizer
+from mistral_edu.tokenizer import MistralTokenizer
 from mistral_edu.wire_format import TokenizerFileError
 from tests.text_samples import CORPUS, PROPERTY, TEXTS, agree, random_text
 
@@ -236,12 +236,11 @@ def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(trained, tmp_pat
     file = trained.save(tmp_path)
     before = file.read_bytes()
 
-    def write_half_and_fail(path, data):
-        with path.open("wb") as half:
-            half.write(data[:100])
+    def full_disk(model):
         raise OSError("disk full")
 
-    monkeypatch.setattr(Path, "write_bytes", write_half_and_fail)
+    # The vocabulary is serialised when the file is already open for writing.
+    monkeypatch.setattr(sentencepiece_file, "serialise", full_disk)
     with pytest.raises(OSError, match="disk full"):
         trained.save(tmp_path)
     assert file.read_bytes() == before
