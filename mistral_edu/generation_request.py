@@ -170,7 +170,9 @@ def advance(
     for start in range(0, input_ids.shape[1], size):
         ids = input_ids[:, start : start + size]
         real = mask[:, start : start + size] if mask is not None else None
-        output = model(ids, attention_mask=real, past_key_values=cache, logits_to_keep=1)
+        output = model(
+            ids, attention_mask=real, past_key_values=cache, return_dict=True, logits_to_keep=1
+        )
     return output.logits[:, -1].float()
 
 

@@ -291,3 +291,11 @@ def test_a_config_may_be_given_whole():
     config = GenerationConfig(max_new_tokens=4, eos_token_id=())
     assert model.generate(ids, config=config).shape[1] == 7
     assert model.generate(ids, config=config, max_new_tokens=2).shape[1] == 5
+
+
+def test_a_config_that_asks_for_tuples_changes_nothing():
+    model = small_model()
+    ids = random_ids(model, 1, 5)
+    expected = model.generate(ids, max_new_tokens=6, eos_token_id=())
+    tuples = small_model(return_dict=False)
+    assert tuples.generate(ids, max_new_tokens=6, eos_token_id=()).tolist() == expected.tolist()

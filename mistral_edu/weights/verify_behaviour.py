@@ -45,6 +45,7 @@ def behaviour(
     """
     gap = published.tolerance(model.dtype).gap
     yield from logit_lines(model, published)
+    yield shared_prefix_line(model, published.ids)
     for text in published.greedy:
         yield written(_title(text), _shown(text.text), greedy_line, model, tokenizer, text, gap)
     name, expected = f"after {len(published.long_ids):,} tokens", str(published.long_ends_in)
@@ -86,6 +87,31 @@ def logit_lines(model: "MistralForCausalLM", published: Published) -> Iterator[L
     for token, expected in published.first_logits(model.dtype).items():
         found = logits[0, token].item()
         yield _close(f"logit of token {token} at position 0", expected, found, tolerance.logit)
+
+
+def shared_prefix_line(model: "MistralForCausalLM", ids: list[int]) -> Line:
+    """Three rows that begin alike, and the same packed into one row by a 12 × 12 mask.
+
+    Args:
+        ids: the first three are what the rows share; what follows makes their ends.
+
+    Returns:
+        A line that passes if the likeliest next tokens after all nine ends are the same.
+    """
+    start, ends = ids[:3], [ids[3 + row : 6 + row] for row in range(3)]
+    rows = torch.tensor([start + end for end in ends], device=model.device)
+    alone = model(rows, use_cache=False).logits[:, 3:].argmax(dim=-1)
+
+    packed = torch.tensor([start + sum(ends, [])], device=model.device)
+    positions = torch.tensor([[0, 1, 2] + 3 * [3, 4, 5]], device=model.device)
+    row_of = torch.tensor([-1] * 3 + [0] * 3 + [1] * 3 + [2] * 3, device=model.device)
+    same = (row_of[:, None] == row_of) | (row_of == -1)
+    mask = (same & (positions.mT >= positions))[None, None]  # → (1, 1, 12, 12)
+    logits = model(packed, attention_mask=mask, position_ids=positions, use_cache=False).logits
+    together = logits[0, 3:].argmax(dim=-1).view(3, 3)
+    status = PASS if torch.equal(alone, together) else FAIL
+    name = "likeliest tokens, shared prefix under a 4D mask"
+    return Line(name, str(alone.tolist()), str(together.tolist()), status)
 
 
 def _close(name: str, expected: float, found: float, tolerance: float) -> Line:

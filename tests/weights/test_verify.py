@@ -20,7 +20,7 @@ from mistral_edu.weights.published import MISTRAL_7B_V0_1, Continuation, Publish
 from mistral_edu.weights.saving import write_sharded
 from mistral_edu.weights.sources import open_safetensors
 from mistral_edu.weights.verify import exit_status, verify
-from mistral_edu.weights.verify_behaviour import greedy_line, partings
+from mistral_edu.weights.verify_behaviour import greedy_line, partings, shared_prefix_line
 from tests.models import small_model
 
 WINDOW = 8
@@ -127,7 +127,13 @@ def test_the_right_weights_pass_every_line_in_every_layout(folder, table, tmp_pa
     assert failing(lines) == []
     assert exit_status(lines) == 0
     assert {line.status for line in lines} == {"pass"}
-    assert len(lines) == 4 + 12 + 2 + 8 + 6 + 1 + 1 + 1 + (layout == "pth")
+    assert len(lines) == 4 + 12 + 2 + 8 + 6 + 1 + 1 + 1 + 1 + (layout == "pth")
+
+
+def test_a_mask_that_is_not_obeyed_is_seen_in_the_shared_prefix(model, table, monkeypatch):
+    assert shared_prefix_line(model, table.ids).status == "pass"
+    monkeypatch.setattr("mistral_edu.chunk.over_chunk", lambda bias, _: torch.zeros_like(bias))
+    assert shared_prefix_line(model, table.ids).status == "fail"
 
 
 def test_the_long_lines_are_beyond_the_window(table, tokenizer):
