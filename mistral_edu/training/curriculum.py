@@ -1,6 +1,10 @@
 """The curriculum: which documents a step learns from, near things first and far things later.
 
-    progress p = step / ramp  ->  shares of notes, stories, recall;   distances up to d(p)
+    progress p = step / ramp  ->  shares of each kind;   distances up to d(p)
+
+Lists that are said again come first: copying what stands there is the first step of every answer.
+Without them a small model saw 3.4 million tokens and copied nothing; with them it began to copy
+after half a million.
 
 A batch is a function of (seed, step) alone and no text is ever shown twice, so a run that was
 interrupted needs no data position to go on, and memorising a text cannot help.
@@ -22,8 +26,8 @@ from mistral_edu.training.world import SHAPES, split_of, stories, tell
 
 NOTES = ("notes", "notes", "notes", "two herds")
 STORIES = tuple(SHAPES)
-KINDS = ("brief", "notes", "stories", "recall")
-FIRST, LAST = (0.8, 0.05, 0.05, 0.1), (0.15, 0.2, 0.5, 0.15)
+KINDS = ("echo", "retelling", "brief", "notes", "stories", "recall")
+FIRST, LAST = (0.4, 0.2, 0.3, 0.0, 0.05, 0.05), (0.04, 0.04, 0.12, 0.2, 0.45, 0.15)
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Lesson:
     """What is shown at one moment of the training.
 
     Args:
-        shares: of brief notes, notes, stories and recall among the documents.
+        shares: of each of `KINDS` among the documents.
         farthest: the largest distance between a fact and its question in recall, in tokens.
     """
 
@@ -58,14 +62,14 @@ def text(random: Random, lesson: Lesson, context: int, texts: Texts) -> str:
     ...     eos_id = 2
     ...     def encode(self, text, bos=True, eos=False):
     ...         return [1] * bos + [ord(letter) for letter in text] + [2] * eos
-    >>> "Answer:" in text(Random(0), Lesson((1, 0, 0, 0), 100), 512, Texts(Letters(), 1.0))
+    >>> "Answer:" in text(Random(0), Lesson((0, 0, 1, 0, 0, 0), 100), 512, Texts(Letters(), 1.0))
     True
     """
     (kind,) = random.choices(KINDS, lesson.shares)
     if kind == "recall":
         length = min(lesson.farthest * random.randint(1, 3), context - lesson.farthest - 60)
         return recall_stream(random, length, lesson.farthest, texts.measure)
-    shapes = {"brief": ("brief",), "notes": NOTES}.get(kind, STORIES)
+    shapes = {"stories": STORIES, "notes": NOTES}.get(kind, (kind,))
     while True:
         story = tell(random, shapes)
         if split_of(story.body) == "train":

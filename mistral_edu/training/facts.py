@@ -110,6 +110,7 @@ RELATIONS = (
 class Fact:
     """One sentence, and the questions it answers (value first, then key if there is one)."""
 
+    key: str
     sentence: str
     questions: tuple[Question, ...]
 
@@ -145,5 +146,5 @@ def draw_facts(
         asked = [Question(random.choice(relation.ask).format(**parts), value)]
         if relation.ask_key:
             asked.append(Question(random.choice(relation.ask_key).format(**parts), key))
-        facts.append(Fact(capital(random.choice(relation.tell).format(**parts)), tuple(asked)))
+        facts.append(Fact(key, capital(random.choice(relation.tell).format(**parts)), tuple(asked)))
     return facts

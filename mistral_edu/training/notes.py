@@ -8,7 +8,7 @@ Lesson: 10_heads_and_training.
 from random import Random
 
 from mistral_edu.training import scenery
-from mistral_edu.training.facts import HERDS, RELATIONS, Fact, draw_facts
+from mistral_edu.training.facts import HERDS, POOLS, RELATIONS, Fact, draw_facts
 from mistral_edu.training.names import VILLAGES
 from mistral_edu.training.valley import Question, Tale, Valley
 
@@ -30,13 +30,31 @@ def notes(valley: Valley) -> Tale:
 
 
 def brief(valley: Valley) -> Tale:
-    """Two to four facts of one relation and two questions: short enough for one small window."""
+    """Two to four facts of one relation, each asked about: short enough for one or two windows."""
     random = valley.random
     names = tuple(person.name for person in valley.cast)
     facts = draw_facts(random, random.choice(RELATIONS), random.randint(2, 4), names=names)
-    asked = random.sample(facts, 2)
-    questions = tuple(random.choice(fact.questions) for fact in asked)
-    return Tale((" ".join(fact.sentence for fact in facts),), questions)
+    questions = [random.choice(fact.questions) for fact in facts]
+    return Tale((" ".join(fact.sentence for fact in facts),), tuple(questions))
+
+
+def retelling(valley: Valley) -> Tale:
+    """Two to four facts, and questions that are answered by telling one of them again."""
+    random = valley.random
+    names = tuple(person.name for person in valley.cast)
+    facts = draw_facts(random, random.choice(RELATIONS), random.randint(2, 4), names=names)
+    asks = tuple(Question(f"Tell me about {fact.key}.", fact.sentence) for fact in facts)
+    return Tale((" ".join(fact.sentence for fact in facts),), asks)
+
+
+def echo(valley: Valley) -> Tale:
+    """A list of things and people, which somebody says again: the plainest way to look back."""
+    random = valley.random
+    pools = [*POOLS.values(), tuple(person.name for person in valley.cast)]
+    listed = ", ".join(random.choice(random.choice(pools)) for _ in range(random.randint(4, 9)))
+    speaker = valley.cast[0].full
+    again = Question(f"What did {valley.cast[0].name} say?", listed)
+    return Tale((f"{speaker} said: {listed}",), (again,))
 
 
 def framed(random: Random, sentences: list[str]) -> tuple[str, ...]:

@@ -39,6 +39,10 @@ SHAPES: dict[str, Callable[[Valley], Tale]] = {
     "notes": notes.notes,
     "two herds": notes.two_herds,
 }
+PRACTICE: dict[str, Callable[[Valley], Tale]] = {
+    "echo": notes.echo,
+    "retelling": notes.retelling,
+}
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ def tell(random: Random, shapes: Sequence[str] = tuple(SHAPES), split: str = "tr
 
     Args:
         random: the stream to draw from.
-        shapes: names in `SHAPES` to choose from.
+        shapes: names in `SHAPES` or `PRACTICE` to choose from.
         split: whose pairs of names the people are.
 
     >>> tell(Random("again")) == tell(Random("again"))
@@ -110,7 +114,7 @@ def tell(random: Random, shapes: Sequence[str] = tuple(SHAPES), split: str = "tr
     """
     shape = random.choice(shapes)
     valley = Valley.draw(random, split)
-    tale = SHAPES[shape](valley)
+    tale = (SHAPES | PRACTICE)[shape](valley)
     paragraphs = list(tale.paragraphs)
     if random.random() < EMOJI_RATE:
         paragraphs[-1] += f" {random.choice(EMOJI)}"
