@@ -27,7 +27,13 @@ from mistral_edu.training.world import SHAPES, split_of, stories, tell
 NOTES = ("notes", "notes", "notes", "two herds")
 STORIES = tuple(SHAPES)
 KINDS = ("echo", "retelling", "brief", "notes", "stories", "recall")
-FIRST, LAST = (0.4, 0.2, 0.3, 0.0, 0.05, 0.05), (0.04, 0.04, 0.12, 0.2, 0.45, 0.15)
+PLAN = (  # (progress, shares of KINDS, windows between a fact and its question in recall)
+    (0.00, (0.40, 0.20, 0.30, 0.00, 0.05, 0.05), 0.75),
+    (0.25, (0.40, 0.20, 0.30, 0.00, 0.05, 0.05), 0.75),
+    (0.45, (0.10, 0.15, 0.55, 0.05, 0.05, 0.10), 0.75),
+    (0.60, (0.10, 0.10, 0.55, 0.05, 0.10, 0.10), 1.00),
+    (1.00, (0.04, 0.04, 0.25, 0.20, 0.35, 0.12), 4.50),
+)
 
 
 @dataclass(frozen=True)
@@ -44,14 +50,17 @@ class Lesson:
 
 
 def lesson_at(progress: float, window: int) -> Lesson:
-    """The plan: what fits into one window at first, five windows from progress 1 on.
+    """The plan at one moment: straight lines between the rows of `PLAN`.
 
-    >>> [lesson_at(progress, window=100).farthest for progress in (0.0, 0.35, 0.675, 1.0)]
-    [75, 75, 287, 500]
+    >>> [lesson_at(progress, window=100).farthest for progress in (0.0, 0.25, 0.8, 1.0, 2.0)]
+    [75, 75, 275, 450, 450]
     """
-    ramp = min(1.0, max(0.0, (progress - 0.35) / 0.65))
-    shares = tuple(first + ramp * (last - first) for first, last in zip(FIRST, LAST, strict=True))
-    return Lesson(shares, int(window * (0.75 + 4.25 * ramp)))
+    progress = min(progress, PLAN[-1][0])
+    after = next(place for place, row in enumerate(PLAN) if place and progress <= row[0])
+    (start, first, near), (end, last, far) = PLAN[after - 1], PLAN[after]
+    part = (progress - start) / (end - start)
+    shares = tuple(a + part * (b - a) for a, b in zip(first, last, strict=True))
+    return Lesson(shares, int(window * (near + part * (far - near))))
 
 
 def text(random: Random, lesson: Lesson, context: int, texts: Texts) -> str:
