@@ -26,13 +26,16 @@ from mistral_edu.training.world import SHAPES, split_of, stories, tell
 
 NOTES = ("notes", "notes", "notes", "two herds")
 STORIES = tuple(SHAPES)
-KINDS = ("echo", "retelling", "brief", "notes", "stories", "recall")
+KINDS = ("echo", "retelling", "brief", "notes", "stories", "recall", "pairs")
 PLAN = (  # (progress, shares of KINDS, windows between a fact and its question in recall)
-    (0.00, (0.40, 0.20, 0.30, 0.00, 0.05, 0.05), 0.75),
-    (0.25, (0.40, 0.20, 0.30, 0.00, 0.05, 0.05), 0.75),
-    (0.45, (0.10, 0.15, 0.55, 0.05, 0.05, 0.10), 0.75),
-    (0.60, (0.10, 0.10, 0.55, 0.05, 0.10, 0.10), 1.00),
-    (1.00, (0.04, 0.04, 0.25, 0.20, 0.35, 0.12), 4.50),
+    (0.00, (0.40, 0.20, 0.30, 0.00, 0.05, 0.05, 0.00), 0.75),
+    (0.25, (0.40, 0.20, 0.30, 0.00, 0.05, 0.05, 0.00), 0.75),
+    (0.45, (0.10, 0.15, 0.55, 0.05, 0.05, 0.10, 0.00), 0.75),
+    (0.60, (0.10, 0.10, 0.55, 0.05, 0.10, 0.10, 0.00), 1.00),
+    (2 / 3, (0.09, 0.09, 0.50, 0.075, 0.17 / 1.2, 0.124 / 1.2, 0.00), 1.9 / 1.2),
+    (0.667, (0.05, 0.10, 0.30, 0.00, 0.05, 0.05, 0.45), 1.00),
+    (1.10, (0.05, 0.10, 0.40, 0.05, 0.05, 0.10, 0.25), 1.00),
+    (1.50, (0.03, 0.04, 0.23, 0.20, 0.35, 0.12, 0.03), 4.50),
 )
 
 
@@ -52,8 +55,8 @@ class Lesson:
 def lesson_at(progress: float, window: int) -> Lesson:
     """The plan at one moment: straight lines between the rows of `PLAN`.
 
-    >>> [lesson_at(progress, window=100).farthest for progress in (0.0, 0.25, 0.8, 1.0, 2.0)]
-    [75, 75, 275, 450, 450]
+    >>> [lesson_at(progress, window=100).farthest for progress in (0.0, 0.25, 0.8, 1.3, 2.0)]
+    [75, 75, 100, 275, 450]
     """
     progress = min(progress, PLAN[-1][0])
     after = next(place for place, row in enumerate(PLAN) if place and progress <= row[0])

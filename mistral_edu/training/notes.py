@@ -57,6 +57,19 @@ def echo(valley: Valley) -> Tale:
     return Tale((f"{speaker} said: {listed}",), (again,))
 
 
+def pairs(valley: Valley) -> Tale:
+    """Three or four keys, each with its value right behind it, and every key asked for."""
+    random = valley.random
+    names = tuple(person.name for person in valley.cast)
+    facts = draw_facts(random, random.choice(RELATIONS), random.randint(3, 4), names=names)
+    told = [(fact.key, fact.questions[0].answer) for fact in facts]
+    asked = random.sample(told, len(told))
+    return Tale(
+        ("; ".join(f"{key}: {value}" for key, value in told),),
+        tuple(Question(f"{key}?", value) for key, value in asked),
+    )
+
+
 def framed(random: Random, sentences: list[str]) -> tuple[str, ...]:
     """Lay sentences out as a paragraph, a list, speech, or with scenery between.
 

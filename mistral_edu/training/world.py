@@ -42,6 +42,7 @@ SHAPES: dict[str, Callable[[Valley], Tale]] = {
 PRACTICE: dict[str, Callable[[Valley], Tale]] = {
     "echo": notes.echo,
     "retelling": notes.retelling,
+    "pairs": notes.pairs,
 }
 
 

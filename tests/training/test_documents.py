@@ -15,9 +15,8 @@ def test_the_weighted_tokens_of_a_story_are_its_answers():
     for story in stories(4, count=40):
         document = texts.document(story.text)
         assert tokenizer().decode(document.ids) == story.text
-        told = [
-            tokenizer().decode(document.ids[a:b]).strip() for a, b in texts.answers(document.ids)
-        ]
+        spans = texts.answers(document.ids)
+        told = [tokenizer().decode(document.ids[a:b]).strip() for a, b in spans]
         assert told == [question.answer for question in story.questions]
         weighted = sum(weight == 5.0 for weight in document.weights)
         assert weighted == sum(b - a for a, b in spans)
