@@ -38,7 +38,7 @@ def test_a_text_has_been_seen_if_training_is_the_same(monkeypatch):
 
 
 class Told:
-    body = "a b c"
+    body = " ".join("abcdefghijklmnopqrst")
 
 
 TOLD = [Told, Told]
