@@ -71,7 +71,7 @@ def text(random: Random, lesson: Lesson, context: int, texts: Texts) -> str:
     ...     eos_id = 2
     ...     def encode(self, text, bos=True, eos=False):
     ...         return [1] * bos + [ord(letter) for letter in text] + [2] * eos
-    >>> "Answer:" in text(Random(0), Lesson((0, 0, 1, 0, 0, 0), 100), 512, Texts(Letters(), 1.0))
+    >>> "Answer:" in text(Random(0), Lesson((0, 0, 1, 0, 0, 0, 0), 100), 512, Texts(Letters(), 1.0))
     True
     """
     (kind,) = random.choices(KINDS, lesson.shares)
