@@ -4,6 +4,8 @@
     mistral-edu generate "In the valley" --model tiny
     mistral-edu chat --model PATH
     mistral-edu lab
+    mistral-edu convert SOURCE TARGET --to original
+    mistral-edu verify PATH
 
 Each command is a module of `mistral_edu.commands`. Every mistake of the person typing ends in one
 clear line and exit status 2.
