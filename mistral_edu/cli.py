@@ -6,6 +6,8 @@
     mistral-edu lab
     mistral-edu convert SOURCE TARGET --to original
     mistral-edu verify PATH
+    mistral-edu train --config RECIPE
+    mistral-edu experiment recall
 
 Each command is a module of `mistral_edu.commands`. Every mistake of the person typing ends in one
 clear line and exit status 2.
@@ -18,7 +20,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from mistral_edu.commands import chat, convert, doctor, generate, lab, verify
+from mistral_edu.commands import chat, convert, doctor, experiment, generate, lab, train, verify
 
 COMMANDS = {
     "doctor": doctor,
@@ -27,6 +29,8 @@ COMMANDS = {
     "lab": lab,
     "convert": convert,
     "verify": verify,
+    "train": train,
+    "experiment": experiment,
 }
 
 

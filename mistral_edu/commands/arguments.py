@@ -32,6 +32,15 @@ def probability(text: str) -> float:
     return _number(text, 1e-9, 1.0, "is not a probability above 0 and up to 1")
 
 
+def minutes(text: str) -> float:
+    """A time in minutes, above 0.
+
+    >>> minutes("2.5")
+    2.5
+    """
+    return _number(text, 1e-9, float("1e9"), "is not a number of minutes above 0")
+
+
 def _number(text: str, least: float, most: float, complaint: str) -> float:
     try:
         value = float(text)

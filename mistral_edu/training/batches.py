@@ -1,66 +1,76 @@
-"""Batches: encoded texts laid end to end and cut into blocks of one context each.
+"""Batches: documents packed into rows, apart from each other by their positions alone.
 
-    <s> text </s> <s> text </s> …   →   (batch, context) blocks, in an order drawn from a seed
+    row:        <s> text </s> <s> text </s> …
+    positions:   0  1  2  3   W+3 …            the next text begins W further on
 
-Lesson: 10_heads_and_training.
+A query sees W positions, so no token of one document sees another document: the visibility rule
+needs no new case for packing. Lessons: 04_masks_from_positions, 10_heads_and_training.
 
 Conventions
-    A block may begin in the middle of a text. Nothing marks where one text ends but the ids
-    themselves: the model learns that what stands before <s> does not matter after it.
-    The order of the blocks is a function of (seed, epoch) alone.
+    A row's unused end has position −1 and weight 0. A document longer than a row is cut.
 """
 
-from collections.abc import Iterable, Iterator
-from typing import Protocol, runtime_checkable
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from mistral_edu.training.documents import Document
 
-@runtime_checkable
-class Encoder(Protocol):
-    """What `token_blocks` needs of a tokenizer."""
-
-    def encode(self, text: str, bos: bool = True, eos: bool = False) -> list[int]: ...
+SHELF = 24
 
 
-def token_blocks(texts: Iterable[str], tokenizer: Encoder, context: int) -> Int[Tensor, "N T"]:
-    """Encode texts, lay them end to end and cut blocks of `context` tokens; the rest is dropped.
+@dataclass(frozen=True)
+class Batch:
+    """Rows of packed documents.
 
-    Raises:
-        ValueError: if the texts do not fill one block.
-
-    >>> class Letters:
-    ...     def encode(self, text, bos=True, eos=False):
-    ...         return [1, *(ord(letter) for letter in text), 2]
-    >>> token_blocks(["ab", "c"], Letters(), context=3)
-    tensor([[ 1, 97, 98],
-            [ 2,  1, 99]])
+    Args:
+        ids: (B, T) token ids.
+        positions: (B, T) absolute positions, −1 where there is nothing.
+        weights: (B, T) how much predicting this token counts.
     """
-    ids = [i for text in texts for i in tokenizer.encode(text, bos=True, eos=True)]
-    blocks = len(ids) // context
-    if blocks == 0:
-        raise ValueError(f"{len(ids)} tokens do not fill one block of {context}: give more text")
-    return torch.tensor(ids[: blocks * context]).view(blocks, context)
+
+    ids: Int[Tensor, "B T"]
+    positions: Int[Tensor, "B T"]
+    weights: Float[Tensor, "B T"]
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on a device."""
+        return Batch(self.ids.to(device), self.positions.to(device), self.weights.to(device))
 
 
-def batches(blocks: Int[Tensor, "N T"], batch_size: int, seed: int) -> Iterator[Int[Tensor, "B T"]]:
-    """Yield batches without end, each epoch in a new order drawn from the seed.
+def pack(documents: Iterator[Document], rows: int, context: int, window: int) -> Batch:
+    """Fill rows with documents, each with the first of the next few that still fits.
 
-    >>> stream = batches(torch.arange(4)[:, None], batch_size=2, seed=0)
-    >>> sorted(torch.cat([next(stream), next(stream)]).flatten().tolist())
-    [0, 1, 2, 3]
+    Args:
+        documents: at least as many as fit.
+        rows, context: B and T.
+        window: W, how far apart the positions of two documents are.
+
+    >>> two = [Document([1, 5, 2], [1.0] * 3), Document([1, 2], [1.0] * 2)]
+    >>> batch = pack(iter(two), rows=1, context=6, window=4)
+    >>> batch.ids.tolist(), batch.positions.tolist()
+    ([[1, 5, 2, 1, 2, 0]], [[0, 1, 2, 6, 7, -1]])
     """
-    if not 1 <= batch_size <= len(blocks):
-        raise ValueError(
-            f"batch_size={batch_size} must be between 1 and the {len(blocks)} blocks there are"
-        )
-    epoch = 0
-    while True:
-        order = torch.randperm(
-            len(blocks), generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-        )
-        for chosen in order[: len(order) // batch_size * batch_size].split(batch_size):
-            yield blocks[chosen]
-        epoch += 1
+    ids = torch.zeros(rows, context, dtype=torch.long)
+    positions = torch.full((rows, context), -1)
+    weights = torch.zeros(rows, context)
+    shelf: list[Document] = []
+    for row in range(rows):
+        place = position = 0
+        while True:
+            shelf += [one for _ in range(SHELF - len(shelf)) if (one := next(documents, None))]
+            room = context - place
+            fits = next((i for i, one in enumerate(shelf) if len(one) <= room), None)
+            if fits is None and (place or not shelf):
+                break
+            one = shelf.pop(fits or 0)
+            size = min(len(one), room)
+            ids[row, place : place + size] = torch.tensor(one.ids[:size])
+            weights[row, place : place + size] = torch.tensor(one.weights[:size])
+            weights[row, place] = 0.0  # Nothing before a document tells how it begins.
+            positions[row, place : place + size] = torch.arange(position, position + size)
+            place, position = place + size, position + size - 1 + window
+    return Batch(ids, positions, weights)

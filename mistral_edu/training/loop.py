@@ -1,117 +1,135 @@
 """The training loop: predict the next token, follow the gradient downhill, repeat.
 
-    weights ← AdamW(weights, ∇ loss),   learning rate: linear warm-up, then half a cosine to a tenth
+    loss = Σ weight · −log p(token) / Σ weight
+    matrices ← Muon,  all else ← AdamW;   learning rate: up, level, down, in straight lines
 
-Source: Loshchilov and Hutter, "Decoupled Weight Decay Regularization" (arXiv 1711.05101).
+Source: Loshchilov and Hutter, "Decoupled Weight Decay Regularization" (arXiv 1711.05101); Jordan
+and others, "Muon" (2024), as in `torch.optim.Muon`.
 Lesson: 10_heads_and_training.
 
 Conventions
-    One step is one batch. Matrices decay, norms do not. Gradients are clipped to norm 1.
+    One step is one batch. Norms do not decay. Gradients are clipped to norm 1. Weights are float32;
+    the forward pass multiplies matrices in bfloat16 ("autocast"), which a CPU of today does twice
+    as fast.
 """
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import Any
 
 import torch
-from jaxtyping import Int
-from torch import Tensor, nn
-from tqdm.auto import tqdm
+from torch import nn
 
 from mistral_edu.heads import MistralForCausalLM
+from mistral_edu.training.batches import Batch
+from mistral_edu.training.parallel import gradients, token_losses
+from mistral_edu.training.recipe import TrainingOptions
 
 
-@dataclass(frozen=True)
-class TrainingOptions:
-    """How to train.
+def rate_at(step: int, options: TrainingOptions) -> float:
+    """The share of the highest learning rate that one step uses.
 
-    Args:
-        steps: batches to learn from.
-        learning_rate: the highest, reached after `warmup` steps.
-        warmup: steps of linear increase.
-        weight_decay: shrinkage of the matrices per unit of learning rate.
+    Up to the decrease it does not depend on how many steps there will be: a run can be made longer.
+
+    >>> options = TrainingOptions(steps=100, warmup=10, decay_steps=20)
+    >>> [round(rate_at(step, options), 2) for step in (0, 9, 79, 90, 99)]
+    [0.1, 1.0, 1.0, 0.53, 0.1]
     """
-
-    steps: int
-    learning_rate: float = 2e-3
-    warmup: int = 50
-    weight_decay: float = 0.1
+    growing = (step + 1) / max(1, options.warmup)
+    left = (options.steps - step) / max(1, options.decay_steps)
+    return min(1.0, growing, 0.05 + 0.95 * left)
 
 
-def learning_rate_at(step: int, options: TrainingOptions) -> float:
-    """The learning rate of one step.
-
-    >>> options = TrainingOptions(steps=100, learning_rate=1.0, warmup=10)
-    >>> [round(learning_rate_at(step, options), 2) for step in (0, 9, 55, 99)]
-    [0.1, 1.0, 0.55, 0.1]
-    """
-    if step < options.warmup:
-        return options.learning_rate * (step + 1) / options.warmup
-    progress = (step - options.warmup) / max(1, options.steps - options.warmup)
-    return options.learning_rate * (0.1 + 0.45 * (1 + math.cos(math.pi * progress)))
-
-
-def optimizer_for(model: nn.Module, options: TrainingOptions) -> torch.optim.AdamW:
-    """AdamW that decays matrices and leaves norms alone."""
-    matrices = [p for p in model.parameters() if p.dim() >= 2]
-    norms = [p for p in model.parameters() if p.dim() < 2]
+def optimizers_for(
+    model: nn.Module, options: TrainingOptions
+) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
+    """Muon for the matrices of the layers; AdamW for the embeddings, the head and the norms."""
+    named = list(model.named_parameters())
+    matrices = [p for name, p in named if p.dim() == 2 and ".layers." in name]
+    tables = [p for name, p in named if p.dim() == 2 and ".layers." not in name]
+    norms = [p for name, p in named if p.dim() != 2]
+    muon = torch.optim.Muon(
+        matrices, lr=options.matrix_learning_rate, weight_decay=options.weight_decay
+    )
     groups = [
-        {"params": matrices, "weight_decay": options.weight_decay},
+        {"params": tables, "weight_decay": options.weight_decay},
         {"params": norms, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=options.learning_rate, betas=(0.9, 0.95))
+    adam = torch.optim.AdamW(groups, lr=options.learning_rate, betas=(0.9, 0.95))
+    return muon, adam
 
 
-def train(
-    model: MistralForCausalLM,
-    stream: Iterator[Int[Tensor, "B T"]],
-    options: TrainingOptions,
-    *,
-    progress: bool = True,
-) -> list[float]:
-    """Train `model` in place; return the loss of every step, in nats per token.
+class Trainer:
+    """A model in training: its optimisers, its step, and what has happened so far.
 
     Args:
-        model: left in evaluation mode.
-        stream: batches of token ids; each is moved to the model's device.
+        model: trained in place.
         options: how.
-        progress: show a live bar with the loss.
-
-    Raises:
-        FloatingPointError: when the loss is no longer a number.
     """
-    optimizer = optimizer_for(model, options)
-    losses = []
-    model.train()
-    bar = tqdm(range(options.steps), disable=not progress, unit="step", desc="training")
-    for step in bar:
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate_at(step, options)
-        ids = next(stream).to(model.device)
-        loss = model(ids, labels=ids, use_cache=False).loss
-        if not torch.isfinite(loss):
+
+    def __init__(self, model: MistralForCausalLM, options: TrainingOptions) -> None:
+        self.model, self.options = model, options
+        self.optimizers = optimizers_for(model, options)
+        self.step = 0
+        self.losses: list[float] = []
+
+    def learn(self, batch: Batch) -> float:
+        """Take one step; return the loss per token, each token counting 1, in nats.
+
+        Raises:
+            FloatingPointError: when the loss is no longer a number.
+        """
+        self.model.train()
+        batch = batch.to(self.model.device)
+        summed, weighted, loss = gradients(self.model, batch, self.options.workers)
+        if not math.isfinite(weighted):
             raise FloatingPointError(
-                f"the loss at step {step} is {loss.item()}: lower learning_rate="
-                f"{options.learning_rate} or lengthen warmup={options.warmup}"
+                f"the loss at step {self.step} is {weighted}: lower learning_rate="
+                f"{self.options.learning_rate} or lengthen warmup={self.options.warmup}"
             )
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        losses.append(loss.item())
-        bar.set_postfix(loss=f"{losses[-1]:.3f}")
-    model.eval()
-    return losses
+        for parameter, gradient in zip(self.model.parameters(), summed, strict=True):
+            parameter.grad = gradient
+        self._follow()
+        self.losses.append(loss)
+        self.step += 1
+        return loss
+
+    def _follow(self) -> None:
+        rate = rate_at(self.step, self.options)
+        highest = (self.options.matrix_learning_rate, self.options.learning_rate)
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for optimizer, most in zip(self.optimizers, highest, strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = most * rate
+            optimizer.step()
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the next step depends on."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "step": self.step,
+            "losses": self.losses,
+            "random": torch.get_rng_state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to a state that `state` returned."""
+        self.model.load_state_dict(state["model"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.step, self.losses = state["step"], list(state["losses"])
+        torch.set_rng_state(state["random"])
 
 
 @torch.no_grad()
-def held_out_loss(
-    model: MistralForCausalLM, blocks: Int[Tensor, "N T"], batch_size: int = 8
-) -> float:
-    """Mean loss over blocks the model has not learned from, in nats per token."""
+def held_out_loss(model: MistralForCausalLM, batches: Sequence[Batch]) -> float:
+    """Mean loss per token, each counting 1, over batches not learned from; in nats."""
     model.eval()
-    total = 0.0
-    for ids in blocks.split(batch_size):
-        ids = ids.to(model.device)
-        total += float(model(ids, labels=ids, use_cache=False).loss) * len(ids)
-    return total / len(blocks)
+    total = count = 0.0
+    for batch in batches:
+        batch = batch.to(model.device)
+        counted = batch.weights > 0
+        total += float((token_losses(model, batch) * counted).sum())
+        count += float(counted.sum())
+    return total / count

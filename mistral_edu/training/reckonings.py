@@ -5,6 +5,7 @@ sum of numbers that are (`Question.addends`).
 """
 
 from mistral_edu.training import vocabulary as words
+from mistral_edu.training.names import VILLAGES
 from mistral_edu.training.valley import Question, Tale, Valley, capital, skies_of
 
 DISHES = (
@@ -42,7 +43,7 @@ def market(valley: Valley) -> Tale:
     buyer, seller, third = valley.cast[:3]
     one, two, dear = valley.foods
     paid = one.price + two.price
-    village, stall = valley.pick(*words.VILLAGES), valley.pick(*STALLS)
+    village, stall = valley.pick(*VILLAGES), valley.pick(*STALLS)
     paragraphs = (
         f"{valley.opening()} It was market day in {village}. {buyer.full} "
         f"{valley.pick('went there with a basket', 'took a bag along', 'was there early')}.",
@@ -82,7 +83,7 @@ def euros(price: int) -> str:
 def small_sum(valley: Valley) -> Tale:
     """Somebody has some, gets more, gives some away; the question is how many are left."""
     owner, giver, taker = valley.cast[:3]
-    had, gained = valley.random.randint(4, 12), valley.random.randint(2, 9)
+    had, gained = valley.random.randint(3, 9), valley.random.randint(1, 6)
     lost = valley.random.randint(2, had - 1)
     goods = valley.pick(*GOODS)
     basket = words.an(f"{valley.pick(*words.COLOURS)} {valley.pick('basket', 'bag', 'box')}")
@@ -189,8 +190,7 @@ def herd(valley: Valley) -> Tale:
     colours = valley.random.sample(("white", "black", "brown", "grey"), 3)
     homes, owners = valley.places[:3], valley.cast[:3]
     paragraphs = [
-        f"There are three animals that everybody in {valley.pick(*words.VILLAGES)} knows. "
-        f"{valley.sign()}"
+        f"There are three animals that everybody in {valley.pick(*VILLAGES)} knows. {valley.sign()}"
     ]
     for kind, pet, colour, home, owner in zip(kinds, pets, colours, homes, owners, strict=True):
         habit = valley.pick(

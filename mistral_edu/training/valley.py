@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from mistral_edu.training import vocabulary as words
+from mistral_edu.training.names import WOMEN, draw_names
 from mistral_edu.training.vocabulary import Food, Person, Place, Sky, Thing
 
 
@@ -18,11 +19,20 @@ class Question:
 
     >>> Question("How many goats are there?", "5", addends=(8, -3)).addends
     (8, -3)
+    >>> Question("On which day does Zoé come?", "Monday").kind
+    'on'
     """
 
     ask: str
     answer: str
     addends: tuple[int, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """What is asked for: "sum", "number", or the question's first word ("who", "where", …)."""
+        if self.addends:
+            return "sum"
+        return "number" if self.answer[0].isdigit() else self.ask.split()[0].lower()
 
 
 @dataclass(frozen=True)
@@ -56,15 +66,20 @@ class Valley:
     signs_told: set[str] = field(default_factory=set)
 
     @classmethod
-    def draw(cls, random: Random) -> "Valley":
-        """Draw a season, a day, its weather, its people, and the things, places and foods."""
+    def draw(cls, random: Random, split: str = "train") -> "Valley":
+        """Draw a season, a day, its weather, its people, and the things, places and foods.
+
+        Args:
+            random: the stream to draw from.
+            split: whose pairs of names the people are ("train" or "test").
+        """
         season = random.choice(words.SEASONS)
         return cls(
             random,
             season,
             random.choice(words.DAYS),
             random.choice(skies_of(season)),
-            draw_people(random, 4),
+            draw_people(random, 4, split),
             draw_things(random, words.NOUNS, 4),
             random.sample(words.PLACES, 5),
             random.sample(words.FOODS, 3),
@@ -121,17 +136,15 @@ def skies_of(season: str) -> list[Sky]:
     return [sky for sky in words.SKIES if season in sky.seasons]
 
 
-def draw_people(random: Random, count: int) -> list[Person]:
+def draw_people(random: Random, count: int, split: str = "train") -> list[Person]:
     """Draw people with different names and different trades.
 
     >>> len({person.trade for person in draw_people(Random(1), 4)})
     4
     """
-    names = random.sample(words.WOMEN + words.MEN, count)
+    names = draw_names(random, count, split)
     trades = random.sample(words.TRADES, count)
-    return [
-        Person(name, name in words.WOMEN, trade) for name, trade in zip(names, trades, strict=True)
-    ]
+    return [Person(name, name in WOMEN, trade) for name, trade in zip(names, trades, strict=True)]
 
 
 def draw_things(random: Random, nouns: tuple[str, ...], count: int) -> list[Thing]:

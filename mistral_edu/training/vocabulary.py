@@ -23,7 +23,6 @@ TRADES = (
     "baker", "potter", "shepherd", "miller", "beekeeper", "teacher", "gardener", "carpenter",
     "weaver", "doctor", "cook", "musician", "painter", "blacksmith",
 )  # fmt: skip
-VILLAGES = ("Peyrelune", "Saint-Éloi", "Aigueclaire", "Rochebrise", "Font-Rosée", "Valmèze")
 EMOJI = ("🌬️", "☀️", "🌿", "🐐", "🫒", "🍯", "🐝", "🌻", "🏡", "🎶", "🥖", "🧀")
 PETS = (
     "Brise", "Étoile", "Réglisse", "Pépin", "Noisette", "Câline", "Nuage", "Thym", "Poivre",
@@ -71,16 +70,6 @@ class Person:
         return "her" if self.is_woman else "his"
 
 
-WOMEN = (
-    "Mireille", "Zoé", "Anaïs", "Élise", "Magali", "Félicie", "Vivette", "Solène", "Inès",
-    "Clémence", "Rosalie", "Noémie", "Agnès", "Estelle", "Maïa", "Aliénor",
-)  # fmt: skip
-MEN = (
-    "Honoré", "Rémi", "Théo", "Frédéric", "Gaspard", "Noël", "Bastian", "Estève", "Aubin",
-    "Jòrdi", "Peire", "Léon", "Raphaël", "Marius", "François", "Benoît",
-)  # fmt: skip
-
-
 @dataclass(frozen=True)
 class Place:
     """A place: its name, where a thing lies when it is there, and what can be seen there.
@@ -115,6 +104,24 @@ PLACES = tuple(
         ("in", "market square", "a girl selling soap"),
         ("in", "pine wood", "a red squirrel"),
         ("at", "crossroads", "a wooden cart"),
+        ("behind", "sheepfold", "a sleepy lamb"),
+        ("near", "waterfall", "a wet stone"),
+        ("on", "roof", "a proud cock"),
+        ("in", "orchard", "a basket of pears"),
+        ("under", "oak", "a fat acorn"),
+        ("beside", "post office", "a yellow bicycle"),
+        ("in", "smithy", "a glowing horseshoe"),
+        ("near", "mill pond", "three ducks"),
+        ("behind", "town hall", "a faded flag"),
+        ("in", "garden", "a blue butterfly"),
+        ("at", "ford", "a lost shoe"),
+        ("under", "arch", "an old beggar"),
+        ("in", "quarry", "a shining crystal"),
+        ("on", "terrace", "a pot of basil"),
+        ("beside", "tower", "a row of cypress trees"),
+        ("in", "cellar", "a large barrel"),
+        ("near", "station", "an empty bench"),
+        ("in", "attic", "a dusty chest"),
         ("in", "bakery", "a tray of warm bread"),
         ("beside", "beehives", "a straw hat on a stick"),
         ("in", "cave", "a row of old bottles"),
@@ -146,14 +153,17 @@ class Thing:
         return f"the {self.look} {self.noun}"
 
 
-LOOKS = (*COLOURS, "old", "new", "small", "round", "heavy", "pretty")
+LOOKS = (*COLOURS, "old", "new", "small", "round", "heavy", "pretty", "tiny", "broken", "shiny",
+         "dusty", "painted", "strange", "precious", "light")  # fmt: skip
 NOUNS = (
     "lamp", "key", "basket", "bell", "jug", "knife", "cup", "book", "box", "flute", "mirror",
-    "bottle", "candle", "spoon", "clock", "drum", "coin", "ring",
+    "bottle", "candle", "spoon", "clock", "drum", "coin", "ring", "hammer", "lantern", "ladder",
+    "rope", "plate", "brush", "comb", "chair", "barrel", "whistle", "pipe", "violin", "necklace",
+    "pan", "broom", "saw", "needle", "pillow", "blanket", "purse", "stamp", "marble", "puppet",
 )  # fmt: skip
 LIGHT_NOUNS = (
-    "hat", "scarf", "kite", "letter", "ribbon", "glove", "map", "feather", "handkerchief",
-    "shirt", "apron",
+    "hat", "scarf", "kite", "letter", "sock", "cap", "towel", "banner", "veil", "ribbon", "glove",
+    "map", "feather", "handkerchief", "shirt", "apron",
 )  # fmt: skip
 
 

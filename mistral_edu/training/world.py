@@ -2,22 +2,22 @@
 
     seed, split, number  ->  random stream  ->  valley (state)  ->  tale (sentences)  ->  story
 
-Every text ends with a question whose answer follows from it, so a trained model can be marked.
+Every text ends with questions whose answers follow from it, so a trained model can be marked.
 Lesson 10 trains on these texts; lesson 15 asks how far back a fact can lie.
 
 Conventions: the random stream is seeded with a string, so texts are the same in every process and
-on every machine. The checksum of a story's body decides whether it belongs to the training or the
-test stream, so no body is ever in both, whatever the seeds.
+on every machine. Training and held-out texts share no pair of names (`names.py`), and a checksum
+of the text decides which of the two may tell it, so no text is ever in both, whatever the seeds.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count as count_from
 from itertools import islice
 from random import Random
 from zlib import crc32
 
-from mistral_edu.training import reckonings, tales
+from mistral_edu.training import notes, reckonings, tales
 from mistral_edu.training.valley import Question, Tale, Valley
 from mistral_edu.training.vocabulary import EMOJI
 
@@ -35,6 +35,15 @@ SHAPES: dict[str, Callable[[Valley], Tale]] = {
     "recipe": reckonings.recipe,
     "diary": reckonings.diary,
     "herd": reckonings.herd,
+    "brief": notes.brief,
+    "notes": notes.notes,
+    "two herds": notes.two_herds,
+}
+PRACTICE: dict[str, Callable[[Valley], Tale]] = {
+    "chant": notes.chant,
+    "echo": notes.echo,
+    "retelling": notes.retelling,
+    "pairs": notes.pairs,
 }
 
 
@@ -42,12 +51,12 @@ SHAPES: dict[str, Callable[[Valley], Tale]] = {
 class Story:
     """One text with the state it was told from.
 
-    `body` is the text without its question; `questions[0]` is the one that `text` ends with, the
-    others are there to probe a model; `whereabouts` maps every thing that was moved to where it is
-    at the end, a place ("under the plane tree") or a person ("with Zoé").
+    `body` is the text without its questions, which are in random order; `whereabouts` maps every
+    thing that was moved to where it is at the end, a place ("under the plane tree") or a person
+    ("with Zoé").
 
     >>> story = next(stories(0))
-    >>> story.text == story.prompt(story.questions[0]) + " " + story.questions[0].answer
+    >>> story.text.startswith(story.prompt(story.questions[0]) + " " + story.questions[0].answer)
     True
     """
 
@@ -62,8 +71,9 @@ class Story:
 
     @property
     def text(self) -> str:
-        """The whole text, with its first question and the answer."""
-        return f"{self.prompt(self.questions[0])} {self.questions[0].answer}"
+        """The whole text: the body and every question with its answer."""
+        asked = (f"Question: {q.ask}\nAnswer: {q.answer}" for q in self.questions)
+        return f"{self.body}\n\n" + "\n".join(asked)
 
 
 def stories(seed: int, *, split: str = "train", count: int | None = None) -> Iterator[Story]:
@@ -89,19 +99,24 @@ def stories(seed: int, *, split: str = "train", count: int | None = None) -> Ite
         raise ValueError(f"split is {split!r}; expected one of {SPLITS}: choose one of them")
     if count is not None and count < 0:
         raise ValueError(f"count is {count}; expected 0 or more: leave it out for no end")
-    told = (tell(Random(f"{split} {seed} {number}")) for number in count_from())
+    told = (tell(Random(f"{split} {seed} {number}"), split=split) for number in count_from())
     return islice((story for story in told if split_of(story.body) == split), count)
 
 
-def tell(random: Random) -> Story:
+def tell(random: Random, shapes: Sequence[str] = tuple(SHAPES), split: str = "train") -> Story:
     """Tell one story from a stream of random numbers.
+
+    Args:
+        random: the stream to draw from.
+        shapes: names in `SHAPES` or `PRACTICE` to choose from.
+        split: whose pairs of names the people are.
 
     >>> tell(Random("again")) == tell(Random("again"))
     True
     """
-    shape = random.choice(list(SHAPES))
-    valley = Valley.draw(random)
-    tale = SHAPES[shape](valley)
+    shape = random.choice(shapes)
+    valley = Valley.draw(random, split)
+    tale = (SHAPES | PRACTICE)[shape](valley)
     paragraphs = list(tale.paragraphs)
     if random.random() < EMOJI_RATE:
         paragraphs[-1] += f" {random.choice(EMOJI)}"
@@ -109,13 +124,13 @@ def tell(random: Random) -> Story:
     return Story(shape, "\n".join(paragraphs), questions, valley.whereabouts)
 
 
-def split_of(body: str) -> str:
-    """Say which stream a body belongs to: about half of all bodies to each.
+def split_of(text: str) -> str:
+    """Say which stream may tell a text: "test" for about one text in eight.
 
     >>> split_of("The mistral blew.") in SPLITS
     True
     """
-    return SPLITS[crc32(body.encode()) % 2]
+    return SPLITS[crc32(text.encode()) % 8 == 0]
 
 
 def corpus_text(seed: int, count: int, *, split: str = "train") -> str:
@@ -128,7 +143,7 @@ def corpus_text(seed: int, count: int, *, split: str = "train") -> str:
     Returns:
         One string; "" for no stories.
 
-    >>> corpus_text(0, 2).count("Answer:")
-    2
+    >>> corpus_text(0, 2).count("***")
+    1
     """
     return "\n\n***\n\n".join(story.text for story in stories(seed, split=split, count=count))

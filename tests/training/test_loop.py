@@ -5,78 +5,81 @@ import math
 import pytest
 import torch
 
-from mistral_edu.training.batches import batches, token_blocks
-from mistral_edu.training.loop import TrainingOptions, held_out_loss, learning_rate_at, train
-from mistral_edu.training.world import stories
+from mistral_edu.training.batches import pack
+from mistral_edu.training.documents import Document
+from mistral_edu.training.loop import Trainer, held_out_loss, optimizers_for, rate_at
+from mistral_edu.training.recipe import TrainingOptions
 from tests.models import small_model
 
 
-def repeating_blocks():
+def repeating_batch():
     """A text a small model can learn by heart: the numbers 3 to 10 again and again."""
-    return (torch.arange(64 * 16) % 8 + 3).view(64, 16)
+    text = Document([1, *(3 + i % 8 for i in range(31))], [1.0] * 32)
+    return pack(iter([text] * 8), rows=8, context=32, window=8)
+
+
+def trained(steps, **model):
+    trainer = Trainer(small_model(**model), TrainingOptions(steps=steps, warmup=2, decay_steps=5))
+    for _ in range(steps):
+        trainer.learn(repeating_batch())
+    return trainer
 
 
 def test_training_learns_a_simple_text():
-    model, blocks = small_model(initializer_range=0.05), repeating_blocks()
-    before = held_out_loss(model, blocks)
-    losses = train(
-        model, batches(blocks, 8, seed=0), TrainingOptions(150, warmup=5), progress=False
-    )
-    assert before > 3.5 > 0.5 > held_out_loss(model, blocks)
-    assert len(losses) == 150 and not model.training
+    before = held_out_loss(small_model(), [repeating_batch()])
+    trainer = trained(60)
+    assert before > 3 > 0.5 > held_out_loss(trainer.model, [repeating_batch()])
+    assert len(trainer.losses) == trainer.step == 60
 
 
 def test_the_same_seed_gives_the_same_weights():
-    finals = []
-    for _ in range(2):
-        model = small_model()
-        train(model, batches(repeating_blocks(), 8, seed=3), TrainingOptions(3), progress=False)
-        finals.append(model.lm_head.weight.detach().clone())
-    assert torch.equal(*finals)
+    one, other = (trained(3).model.state_dict() for _ in range(2))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_state_that_is_restored_goes_on_to_the_same_weights():
+    whole = trained(6)
+    half = Trainer(small_model(), TrainingOptions(steps=6, warmup=2, decay_steps=5))
+    for _ in range(3):
+        half.learn(repeating_batch())
+    again = Trainer(small_model(), half.options)
+    again.restore(half.state())
+    for _ in range(3):
+        again.learn(repeating_batch())
+    assert again.losses == whole.losses
+    one, other = whole.model.state_dict(), again.model.state_dict()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_token_without_weight_teaches_nothing():
+    batch = repeating_batch()
+    batch.weights[:, 16:] = 0
+    batch.weights[:, 1:16] = 5.0
+    first = Trainer(small_model(), TrainingOptions(steps=2)).learn(batch)
+    batch.ids[:, 17:] = 4
+    assert first == Trainer(small_model(), TrainingOptions(steps=2)).learn(batch)
 
 
 def test_a_loss_that_is_no_number_stops_with_advice():
     model = small_model()
     model.lm_head.weight.data[0, 0] = math.nan
     with pytest.raises(FloatingPointError, match="step 0 is nan: lower learning_rate"):
-        train(model, batches(repeating_blocks(), 8, seed=0), TrainingOptions(3), progress=False)
+        Trainer(model, TrainingOptions(steps=3)).learn(repeating_batch())
 
 
-def test_the_learning_rate_rises_then_falls_to_a_tenth():
-    options = TrainingOptions(steps=1000, learning_rate=1.0, warmup=100)
-    rates = [learning_rate_at(step, options) for step in range(1000)]
-    assert max(rates) == 1.0 == rates[99]
-    assert rates[:100] == sorted(rates[:100]) and rates[100:] == sorted(rates[100:], reverse=True)
-    assert 0.1 <= rates[-1] < 0.101
+def test_the_learning_rate_rises_stays_and_falls():
+    options = TrainingOptions(steps=1000, warmup=100, decay_steps=200)
+    rates = [rate_at(step, options) for step in range(1000)]
+    assert rates[:100] == sorted(rates[:100]) and set(rates[100:790]) == {1.0}
+    assert rates[800:] == sorted(rates[800:], reverse=True) and 0.05 < rates[-1] < 0.06
 
 
-def test_every_block_comes_once_an_epoch_in_an_order_of_its_own():
-    stream = batches(torch.arange(10)[:, None], batch_size=5, seed=1)
-    first, second = (torch.cat([next(stream), next(stream)]).flatten().tolist() for _ in range(2))
-    assert sorted(first) == sorted(second) == list(range(10))
-    assert first != second
-
-
-def test_a_batch_larger_than_the_text_is_refused():
-    with pytest.raises(ValueError, match="batch_size=9 must be between 1 and the 4 blocks"):
-        next(batches(torch.zeros(4, 2, dtype=torch.long), batch_size=9, seed=0))
-
-
-class Characters:
-    """A tokenizer of single characters."""
-
-    def encode(self, text, bos=True, eos=False):
-        return [1, *map(ord, text), 2]
-
-
-def test_blocks_hold_the_texts_end_to_end():
-    texts = [story.text for story in stories(0, count=3)]
-    blocks = token_blocks(texts, Characters(), context=64)
-    expected = [i for text in texts for i in Characters().encode(text)]
-    assert blocks.flatten().tolist() == expected[: blocks.numel()]
-    assert len(expected) - blocks.numel() < 64
-
-
-def test_too_little_text_is_refused():
-    with pytest.raises(ValueError, match="3 tokens do not fill one block of 64"):
-        token_blocks(["a"], Characters(), context=64)
+def test_every_weight_has_exactly_one_optimizer():
+    model = small_model()
+    moved = [
+        id(parameter)
+        for optimizer in optimizers_for(model, TrainingOptions())
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    ]
+    assert sorted(moved) == sorted(id(parameter) for parameter in model.parameters())

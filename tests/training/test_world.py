@@ -12,6 +12,7 @@ import pytest
 
 from mistral_edu.training import corpus_text, stories, world
 from mistral_edu.training import vocabulary as words
+from mistral_edu.training.names import HOUSEHOLDS, MEN, VILLAGES, WOMEN
 from mistral_edu.training.reckonings import DISHES
 from mistral_edu.training.world import EMOJI_RATE, SHAPES, Story
 
@@ -144,16 +145,16 @@ def test_every_shape_has_its_share():
     assert min(shares.values()) > 0.6 * len(sample()) / len(SHAPES)
 
 
-def test_texts_hold_60_to_200_words():
+def test_texts_hold_20_to_300_words():
     for story in sample():
-        assert 60 <= len(story.text.split()) <= 200, story.text
+        assert 20 <= len(story.text.split()) <= 300, story.text
 
 
 def test_the_vocabulary_is_small_but_not_tiny():
-    names = {*words.WOMEN, *words.MEN, *words.PETS, *words.VILLAGES, *words.DAYS}
+    names = {*WOMEN, *MEN, *words.PETS, *VILLAGES, *words.DAYS}
     tokens = Counter(re.findall(r"[^\W\d_]+(?:-[^\W\d_]+)*", " ".join(s.text for s in sample())))
     common = {token.lower() for token in tokens if token not in names}
-    assert 600 <= len(common) <= 660
+    assert 700 <= len(common) <= 800
 
 
 def test_one_story_in_five_holds_an_emoji():
@@ -161,9 +162,9 @@ def test_one_story_in_five_holds_an_emoji():
     assert share == pytest.approx(EMOJI_RATE, abs=0.04)
 
 
-def test_nine_stories_in_ten_hold_an_accent():
+def test_three_stories_in_four_hold_an_accent():
     share = sum(bool(ACCENTED.search(story.text)) for story in sample()) / len(sample())
-    assert share > 0.9
+    assert share > 0.75
 
 
 def test_no_placeholder_or_stray_space_is_left():
@@ -195,17 +196,37 @@ def test_he_and_she_agree_with_the_name():
     checked = 0
     for story in of_shape("sum"):
         name, pronoun = re.search(r"(\w+) the \w+ had .*?\. (He|She) was", story.body).groups()
-        assert pronoun == ("She" if name in words.WOMEN else "He"), story.text
+        assert pronoun == ("She" if name in WOMEN else "He"), story.text
         checked += 1
     assert checked > 50
 
 
-def test_a_text_ends_with_its_first_question_and_the_answer():
+def test_a_text_asks_every_question_and_answers_it():
     for story in sample():
-        first = story.questions[0]
-        assert story.text.endswith(f"\n\nQuestion: {first.ask}\nAnswer: {first.answer}")
-        assert story.text.startswith(story.prompt(first))
-        assert len({question.ask for question in story.questions}) == len(story.questions) >= 4
+        first, last = story.questions[0], story.questions[-1]
+        assert story.text.startswith(f"{story.prompt(first)} {first.answer}")
+        assert story.text.endswith(f"Question: {last.ask}\nAnswer: {last.answer}")
+        assert story.text.count("\nAnswer: ") == len(story.questions) >= 2
+        assert len({question.ask for question in story.questions}) == len(story.questions)
+
+
+def names_in(text):
+    return {*WOMEN, *MEN} & set(re.findall(r"\w+", text))
+
+
+def test_no_pair_of_names_is_in_both_splits():
+    household_of = {name: number for number, home in enumerate(HOUSEHOLDS) for name in home}
+    for story in stories(1, count=300):
+        met = names_in(story.body)
+        assert len({household_of[name] for name in met}) == len(met), story.body
+    for story in stories(1, split="test", count=300):
+        assert len({household_of[name] for name in names_in(story.body)}) <= 1, story.body
+
+
+def test_every_name_has_one_household():
+    everybody = [name for home in HOUSEHOLDS for name in home]
+    assert sorted(everybody) == sorted(WOMEN + MEN)
+    assert len(set(everybody)) == 256 and {len(home) for home in HOUSEHOLDS} == {8}
 
 
 def test_a_count_of_zero_tells_nothing_and_no_count_never_ends():

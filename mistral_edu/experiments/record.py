@@ -1,0 +1,133 @@
+"""What an experiment leaves behind: one JSON table and one figure, written whole or not at all.
+
+    rows + settings + machine  ->  data/measurements/NAME.json,  NAME.png
+
+Lesson: 15_long_context.
+
+Conventions
+    A row is a flat dictionary; every row of a table has the same keys. The JSON names the command
+    that makes it again, the date, the machine and the versions.
+"""
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mistral_edu import paths
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A table with how it came about.
+
+    Args:
+        name: the file's stem, which is the experiment's name on the command line.
+        finding: one sentence that says what came out; it is the figure's title.
+        settings: everything that decides the table.
+        rows: the table.
+        seconds: how long it took.
+    """
+
+    name: str
+    finding: str
+    settings: Mapping[str, Any]
+    rows: Sequence[Row]
+    seconds: float
+
+    def write(self, folder: Path, draw: Callable[["Measurement", Path], None]) -> Path:
+        """Write NAME.json and NAME.png into a folder, which is made if absent.
+
+        Args:
+            folder: where.
+            draw: draws the figure of a measurement into a PNG file.
+
+        Returns:
+            The JSON file.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        figure, table = folder / f"{self.name}.png", folder / f"{self.name}.json"
+        partial = figure.with_name(f".{self.name}.{os.getpid()}.png")
+        draw(self, partial)
+        partial.replace(figure)
+        text = json.dumps(self.as_json(), indent=1, ensure_ascii=False) + "\n"
+        partial = table.with_name(f".{self.name}.{os.getpid()}.json")
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(table)
+        return table
+
+    def as_json(self) -> dict[str, Any]:
+        """The measurement with its command, date, machine and versions."""
+        return {
+            "experiment": self.name,
+            "command": f"mistral-edu experiment {self.name}",
+            "finding": self.finding,
+            "date": datetime.now(UTC).date().isoformat(),
+            "machine": machine(),
+            "seconds": round(self.seconds, 1),
+            "settings": dict(self.settings),
+            "rows": [dict(row) for row in self.rows],
+        }
+
+
+def machine() -> dict[str, Any]:
+    """The processor, its cores and the versions that decide figures and speed.
+
+    >>> sorted(machine())
+    ['cores', 'device', 'processor', 'python', 'torch']
+    """
+    on_gpu = torch.cuda.is_available()
+    return {
+        "processor": platform.machine(),
+        "cores": os.cpu_count(),
+        "device": torch.cuda.get_device_name() if on_gpu else "cpu",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def measurements_dir() -> Path:
+    """Where recorded measurements lie: `data/measurements`.
+
+    >>> measurements_dir().name
+    'measurements'
+    """
+    return paths.data_dir() / "measurements"
+
+
+def read(name: str) -> dict[str, Any]:
+    """Read a recorded measurement.
+
+    Raises:
+        FileNotFoundError: there is none of that name.
+    """
+    path = measurements_dir() / f"{name}.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"no measurement at {path}: make it by mistral-edu experiment {name}")
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+class Clock:
+    """Seconds since it was made.
+
+    >>> Clock().seconds >= 0
+    True
+    """
+
+    def __init__(self) -> None:
+        self.start = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds so far."""
+        return time.monotonic() - self.start

@@ -1,0 +1,129 @@
+"""The curriculum: which documents a step learns from, near things first and far things later.
+
+    progress p = step / ramp  ->  shares of each kind;   distances up to d(p)
+
+Lists that are said again come first: copying what stands there is the first step of every answer.
+Without them a small model saw 3.4 million tokens and copied nothing; with them it began to copy
+after half a million.
+
+A batch is a function of (seed, step) alone and no text is ever shown twice, so a run that was
+interrupted needs no data position to go on, and memorising a text cannot help.
+Lesson: 10_heads_and_training.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+from random import Random
+
+from mistral_edu.tokenizer import MistralTokenizer
+from mistral_edu.training.batches import Batch, pack
+from mistral_edu.training.dialogues import dialogue
+from mistral_edu.training.documents import Document, Texts, dialogue_document
+from mistral_edu.training.recall import recall_stream
+from mistral_edu.training.recipe import Recipe, Stage
+from mistral_edu.training.world import PRACTICE, SHAPES, split_of, stories, tell
+
+NOTES = ("notes", "notes", "notes", "two herds")
+STORIES = tuple(SHAPES)
+KINDS = {
+    "stories": tuple(SHAPES),
+    "notes": ("notes", "notes", "notes", "two herds"),
+    "brief": ("brief",),
+} | {name: (name,) for name in PRACTICE}
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What is shown at one step.
+
+    Args:
+        shares: of each of `KINDS`, and of "recall", among the documents.
+        farthest: the largest distance between a fact and its question in recall, in tokens.
+    """
+
+    shares: dict[str, float]
+    farthest: int
+
+
+def lesson_at(step: int, stages: tuple[Stage, ...]) -> Lesson:
+    """The curriculum at one step: straight lines between its stages, the last one for ever.
+
+    >>> stages = (Stage(0, 50, {"chant": 1.0}), Stage(10, 100, {"stories": 1.0}))
+    >>> lesson_at(4, stages)
+    Lesson(shares={'chant': 0.6, 'stories': 0.4}, farthest=70)
+    """
+    after = next((place for place, stage in enumerate(stages) if stage.step > step), None)
+    if after is None:
+        return Lesson(stages[-1].shares, stages[-1].farthest)
+    first, last = stages[after - 1], stages[after]
+    part = (step - first.step) / (last.step - first.step)
+
+    def between(a: float, b: float) -> float:
+        return a + part * (b - a)
+
+    names = first.shares | last.shares
+    shares = {n: between(first.shares.get(n, 0.0), last.shares.get(n, 0.0)) for n in names}
+    return Lesson(shares, int(between(first.farthest, last.farthest)))
+
+
+def text(random: Random, lesson: Lesson, context: int, texts: Texts) -> str:
+    """Draw one text of the plan.
+
+    >>> from mistral_edu.training.documents import Texts
+    >>> class Letters:
+    ...     eos_id = 2
+    ...     def encode(self, text, bos=True, eos=False):
+    ...         return [1] * bos + [ord(letter) for letter in text] + [2] * eos
+    >>> "Answer:" in text(Random(0), Lesson({"brief": 1.0}, 100), 512, Texts(Letters(), 1.0))
+    True
+    """
+    (kind,) = random.choices(list(lesson.shares), list(lesson.shares.values()))
+    if kind == "recall":
+        length = min(lesson.farthest * random.randint(1, 3), context - lesson.farthest - 60)
+        return recall_stream(random, length, lesson.farthest, texts.measure)
+    while True:
+        story = tell(random, KINDS[kind])
+        if split_of(story.body) == "train":
+            return story.text
+
+
+def documents(recipe: Recipe, tokenizer: MistralTokenizer, step: int) -> Iterator[Document]:
+    """Draw training documents of one step without end."""
+    random = Random(f"{recipe.kind} {recipe.seed} {step}")
+    options = recipe.training
+    texts = Texts(tokenizer, options.answer_weight)
+    lesson = lesson_at(step, recipe.curriculum)
+    while True:
+        if recipe.kind == "dialogues":
+            yield dialogue_document(dialogue(random), tokenizer)
+        else:
+            yield texts.document(text(random, lesson, options.context, texts))
+
+
+def batch_at(recipe: Recipe, tokenizer: MistralTokenizer, step: int, window: int) -> Batch:
+    """The batch of one step: a function of the recipe and the step alone."""
+    drawn = documents(recipe, tokenizer, step)
+    return pack(drawn, recipe.training.rows, recipe.training.context, window)
+
+
+def held_out_batches(
+    recipe: Recipe, tokenizer: MistralTokenizer, window: int, rows: int = 16
+) -> list[Batch]:
+    """Batches of held-out texts for the loss: every shape of story, or dialogues.
+
+    >>> from mistral_edu.tokenizer import MistralTokenizer
+    >>> from mistral_edu.training.world import stories
+    >>> learned = MistralTokenizer.train((s.text for s in stories(0, count=50)), 400)
+    >>> [batch.ids.shape for batch in held_out_batches(Recipe(), learned, 128, rows=8)]
+    [torch.Size([4, 1024]), torch.Size([4, 1024])]
+    """
+    options = recipe.training
+    texts = Texts(tokenizer, options.answer_weight)
+    if recipe.kind == "dialogues":
+        random = Random(f"held out {recipe.seed}")
+        drawn = (dialogue_document(dialogue(random, "test"), tokenizer) for _ in count())
+    else:
+        drawn = (texts.document(story.text) for story in stories(recipe.seed, split="test"))
+    size = options.rows
+    return [pack(drawn, size, options.context, window) for _ in range(max(1, rows // size))]

@@ -1,0 +1,165 @@
+"""A training recipe: everything that decides a trained model, read from a TOML file.
+
+    seed + recipe  ->  the same tokenizer, the same batches, the same weights
+
+Lesson: 10_heads_and_training.
+
+Conventions
+    `start_from` names a folder relative to the recipe's own; empty means fresh weights.
+    A key that is missing takes its default, a key that is unknown is refused.
+"""
+
+import tomllib
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from mistral_edu.config import MistralConfig
+
+KINDS = ("texts", "dialogues")
+
+
+class RecipeError(ValueError):
+    """The recipe cannot be used; the message names the key, its value and what was expected."""
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How to train.
+
+    Args:
+        steps: batches to learn from.
+        rows, context: B and T of a batch.
+        learning_rate: the highest of AdamW, which moves the embeddings and the norms.
+        matrix_learning_rate: the highest of Muon, which moves the matrices of the layers.
+        warmup, decay_steps: steps of linear increase at the beginning, of linear decrease to 5 % at
+            the end.
+        weight_decay: shrinkage of all matrices per unit of learning rate.
+        answer_weight: how much a token of an answer counts; any other token counts 1.
+        workers: parts of a batch computed at the same time, each by one thread (`parallel.py`).
+        checkpoint_every: steps between checkpoints.
+        report_every: steps between held-out loss and samples.
+    """
+
+    steps: int = 1000
+    rows: int = 4
+    context: int = 1024
+    learning_rate: float = 3e-3
+    matrix_learning_rate: float = 0.02
+    warmup: int = 50
+    decay_steps: int = 200
+    weight_decay: float = 0.01
+    answer_weight: float = 5.0
+    workers: int = 2
+    checkpoint_every: int = 100
+    report_every: int = 500
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "rows", "context", "workers", "checkpoint_every", "report_every"):
+            if getattr(self, name) < 1:
+                raise RecipeError(f"training.{name} is {getattr(self, name)}, expected 1 or more")
+        for name in ("learning_rate", "matrix_learning_rate", "answer_weight"):
+            if getattr(self, name) <= 0:
+                raise RecipeError(f"training.{name} is {getattr(self, name)}, expected above 0")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is shown at one step; between two stages everything changes in straight lines.
+
+    Args:
+        step: when.
+        farthest: the largest distance between a fact and its question in "recall", in tokens.
+        shares: of each kind of text (`curriculum.KINDS`); they need not add up to 1.
+    """
+
+    step: int
+    farthest: int
+    shares: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training run.
+
+    Args:
+        seed: of the weights and of every batch.
+        kind: "texts" for a base model, "dialogues" for a chat model.
+        vocab_size, vocabulary_stories: what the tokenizer learns, and from how many stories.
+        start_from: the folder of the model to go on from, or None.
+        model: fields of `MistralConfig`; those of `start_from` if there is one.
+        training: how to train.
+        curriculum: what is shown when, in the order of steps; by default stories alone.
+    """
+
+    seed: int = 0
+    kind: str = "texts"
+    vocab_size: int = 2048
+    vocabulary_stories: int = 6000
+    start_from: Path | None = None
+    model: dict[str, Any] = field(default_factory=dict)
+    training: TrainingOptions = TrainingOptions()
+    curriculum: tuple[Stage, ...] = (Stage(0, 64, {"stories": 1.0}),)
+
+    def __post_init__(self) -> None:
+        steps = [stage.step for stage in self.curriculum]
+        if not steps or steps[0] != 0 or steps != sorted(set(steps)):
+            raise RecipeError(f"curriculum has steps {steps}, expected 0 and then larger ones")
+        if self.kind not in KINDS:
+            raise RecipeError(f"kind is {self.kind!r}, expected one of {KINDS}")
+
+    def config(self) -> MistralConfig:
+        """The architecture of a fresh model.
+
+        >>> Recipe(model={"hidden_size": 64, "num_attention_heads": 8}).config().vocab_size
+        2048
+        """
+        return MistralConfig(
+            vocab_size=self.vocab_size,
+            max_position_embeddings=self.training.context,
+            dtype="float16",
+            **self.model,
+        )
+
+
+def read_recipe(path: str | Path) -> Recipe:
+    """Read a recipe from a TOML file with the tables [model] and [training].
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        RecipeError: it is not TOML, or holds what no recipe has.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "small.toml"
+    ...     _ = path.write_text("seed = 3\\n[training]\\nsteps = 10\\n", encoding="utf-8")
+    ...     read_recipe(path).training.steps
+    10
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no recipe at {path}; expected a TOML file, see data/tiny")
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} is not TOML: {error}") from error
+    training = _only_known(TrainingOptions, found.pop("training", {}), f"{path}, [training]")
+    stages = [
+        Stage(**_only_known(Stage, stage, f"{path}, [[curriculum]]"))
+        for stage in found.pop("curriculum", [])
+    ]
+    known = _only_known(Recipe, found, str(path))
+    if known.get("start_from") is not None:
+        known["start_from"] = path.parent / known["start_from"]
+    if stages:
+        known["curriculum"] = tuple(stages)
+    return Recipe(**known, training=TrainingOptions(**training))
+
+
+def _only_known(kind: type, found: Any, where: str) -> dict[str, Any]:
+    if not isinstance(found, dict):
+        raise RecipeError(f"{where} is {found!r}, expected a table of keys and values")
+    names = {one.name: one.type for one in fields(kind)}
+    if unknown := sorted(set(found) - set(names)):
+        raise RecipeError(f"{where} holds {unknown}; it may hold {sorted(names)}")
+    return dict(found)

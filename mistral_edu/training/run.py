@@ -1,0 +1,229 @@
+"""One training run, from a recipe to a folder with a model, through any number of interruptions.
+
+    recipe → tokenizer, model → steps, each: batch, learn; sometimes: checkpoint, report → folder
+
+Lesson: 10_heads_and_training.
+
+Conventions
+    The checkpoint lies in `training/` under the output folder until the last step is done. A run
+    that stops early leaves a model that loads and a checkpoint to go on from. Killing the process
+    at any moment loses the steps since the last checkpoint, and doing them again gives the same
+    bits.
+"""
+
+import json
+import os
+import shutil
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from tqdm.auto import tqdm
+
+from mistral_edu.heads import MistralForCausalLM
+from mistral_edu.tokenizer import MistralTokenizer
+from mistral_edu.training import banded, checkpoint
+from mistral_edu.training.batches import Batch
+from mistral_edu.training.checkpoint import CheckpointError
+from mistral_edu.training.evaluation import Item, brief_items, mark, shares, story_items
+from mistral_edu.training.chat_evaluation import dialogue_items
+from mistral_edu.training.curriculum import batch_at, held_out_batches
+from mistral_edu.training.loop import Trainer, held_out_loss
+from mistral_edu.training.parallel import one_thread_each
+from mistral_edu.training.recipe import Recipe
+from mistral_edu.training.world import stories
+
+RECORD = "training.json"
+
+
+@dataclass
+class Record:
+    """What a run has measured so far; it is kept beside the model as `training.json`.
+
+    Args:
+        recipe: the recipe as text, by which a checkpoint knows its own.
+        steps, tokens, seconds: done so far; padding is not counted as tokens.
+        losses: the training loss of every step, per token, in nats.
+        held_out: pairs (step, loss), per token, in nats.
+        answers: pairs (step, shares of held-out questions answered, by kind).
+    """
+
+    recipe: str
+    steps: int
+    tokens: int
+    seconds: float
+    losses: list[float]
+    held_out: list[tuple[int, float]]
+    answers: list[tuple[int, dict[str, float]]]
+
+
+class Run:
+    """A run in a folder.
+
+    Args:
+        recipe: what to train.
+        output: the folder; made if absent.
+        resume: go on from the checkpoint there.
+
+    Raises:
+        CheckpointError: a checkpoint is there but `resume` is False, or it is of another recipe.
+        FileNotFoundError: `resume` is True and there is none.
+    """
+
+    def __init__(self, recipe: Recipe, output: Path, *, resume: bool = False) -> None:
+        self.recipe, self.output = recipe, output
+        self.folder = output / "training"
+        if not resume and (self.folder / checkpoint.FILE).exists():
+            raise CheckpointError(
+                f"{self.folder} holds a checkpoint: go on with --resume, or remove the folder"
+            )
+        torch.manual_seed(recipe.seed)
+        model, self.tokenizer = prepare(recipe)
+        self.window = model.config.sliding_window or recipe.training.context
+        self.trainer = Trainer(model, recipe.training)
+        self.record = Record(describe(recipe), 0, 0, 0.0, [], [], [])
+        if resume:
+            self._restore()
+        self.asked = self._questions()
+        self.held_out = held_out_batches(recipe, self.tokenizer, self.window)
+
+    @property
+    def model(self) -> MistralForCausalLM:
+        """The model in training."""
+        return self.trainer.model
+
+    def _questions(self) -> list[Item]:
+        if self.recipe.kind == "dialogues":
+            return dialogue_items(self.tokenizer, None, self.recipe.seed, 60)
+        items = story_items(self.tokenizer, self.recipe.seed, 60, self.window)
+        return items + brief_items(self.tokenizer, 60)
+
+    def _restore(self) -> None:
+        state = checkpoint.read(self.folder)
+        record = Record(**state.pop("record"))
+        if record.recipe != self.record.recipe:
+            raise CheckpointError(
+                f"the checkpoint in {self.folder} was made by another recipe ({record.recipe}); "
+                f"remove the folder to train this one ({self.record.recipe})"
+            )
+        self.record = record
+        self.trainer.restore(state)
+
+    def checkpoint(self) -> None:
+        """Write everything the rest of the run depends on."""
+        state = self.trainer.state() | {"record": asdict(self.record)}
+        checkpoint.write(self.folder, state)
+
+    def go(self, max_minutes: float | None = None, *, progress: bool = True) -> Record:
+        """Train until the recipe's last step or until the time is over, and write the model.
+
+        Args:
+            max_minutes: stop after so long, loading not counted; None for no limit.
+            progress: show a live bar, and samples on the way.
+        """
+        with one_thread_each():
+            self._train(max_minutes, progress)
+            self.finish()
+        return self.record
+
+    def _train(self, max_minutes: float | None, progress: bool) -> None:
+        options, started = self.recipe.training, time.monotonic()
+        bar = tqdm(
+            total=options.steps,
+            initial=self.trainer.step,
+            disable=not progress,
+            unit="step",
+            desc="training",
+        )
+        while self.trainer.step < options.steps:
+            begun = time.monotonic()
+            if max_minutes is not None and begun - started >= max_minutes * 60:
+                break
+            batch = batch_at(self.recipe, self.tokenizer, self.trainer.step, self.window)
+            loss = self.trainer.learn(batch)
+            self._note(batch, loss, time.monotonic() - begun)
+            bar.update()
+            bar.set_postfix(loss=f"{loss:.3f}")
+            if self.trainer.step % options.report_every == 0:
+                self._report(bar)
+            if self.trainer.step % options.checkpoint_every == 0:
+                self.checkpoint()
+        bar.close()
+
+    def _note(self, batch: Batch, loss: float, seconds: float) -> None:
+        self.record.steps = self.trainer.step
+        self.record.tokens += int((batch.positions >= 0).sum())
+        self.record.seconds += seconds
+        self.record.losses.append(round(loss, 4))
+
+    def _report(self, bar: tqdm) -> None:
+        loss = held_out_loss(self.model, self.held_out)
+        self.record.held_out.append((self.trainer.step, round(loss, 4)))
+        shares = self._answers()
+        self.record.answers.append((self.trainer.step, shares))
+        if not bar.disable:
+            bar.write(f"answers: {shares}")
+            text = sample(self.model, self.tokenizer, seed=self.trainer.step, length=80)
+            bar.write(f"step {self.trainer.step}: held-out loss {loss:.3f}\n{text}\n")
+
+    def _answers(self) -> dict[str, float]:
+        """The share of held-out questions that the model answers, of those about stories by where
+        the answer lies."""
+        return {
+            name: round(share, 3)
+            for name, (share, count) in shares(self.asked, mark(self.model, self.asked)).items()
+        }
+
+    def finish(self) -> None:
+        """Write tokenizer, model and record; drop the checkpoint if every step is done."""
+        if not self.record.held_out or self.record.held_out[-1][0] != self.trainer.step:
+            loss = held_out_loss(self.model, self.held_out)
+            self.record.held_out.append((self.trainer.step, round(loss, 4)))
+        if self.trainer.step < self.recipe.training.steps:
+            self.checkpoint()
+        self.model.eval()
+        self.tokenizer.save(self.output)
+        self.model.save_pretrained(self.output, dtype=torch.float16)
+        write_text(self.output / RECORD, json.dumps(asdict(self.record)) + "\n")
+        if self.trainer.step >= self.recipe.training.steps:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def prepare(recipe: Recipe) -> tuple[MistralForCausalLM, MistralTokenizer]:
+    """Make or load the model and the tokenizer that a recipe begins with."""
+    attention = banded.register()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if recipe.start_from is not None:
+        tokenizer = MistralTokenizer.from_pretrained(recipe.start_from)
+        model = MistralForCausalLM.from_pretrained(
+            recipe.start_from, dtype=torch.float32, device=device, attention=attention
+        )
+        return model, tokenizer
+    told = stories(recipe.seed, count=recipe.vocabulary_stories)
+    tokenizer = MistralTokenizer.train((story.text for story in told), recipe.vocab_size)
+    return MistralForCausalLM(recipe.config(), attention).to(device), tokenizer
+
+
+def describe(recipe: Recipe) -> str:
+    """A recipe as one line of text, without the place where its files lie."""
+    fields = asdict(recipe)
+    fields["start_from"] = recipe.start_from.name if recipe.start_from else None
+    return json.dumps(fields, sort_keys=True)
+
+
+def sample(
+    model: MistralForCausalLM, tokenizer: MistralTokenizer, seed: int, length: int = 300
+) -> str:
+    """A text that the model makes up from the begin token alone, at temperature 0.7."""
+    model.eval()
+    start = torch.tensor([[tokenizer.bos_id]], device=model.device)
+    ids = model.generate(start, max_new_tokens=length, do_sample=True, temperature=0.7, seed=seed)
+    return tokenizer.decode(ids[0].tolist())
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

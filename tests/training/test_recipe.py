@@ -1,0 +1,49 @@
+"""A recipe says what is wrong with it, and never trains something else than it says."""
+
+import pytest
+
+from mistral_edu.paths import data_dir
+from mistral_edu.training.recipe import RecipeError, read_recipe
+from tests.training.toys import RECIPE, recipe_file
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("seed = ", "is not TOML"),
+        ("sed = 3", r"holds \['sed'\]; it may hold"),
+        ("[training]\nstep = 3", r"\[training\] holds \['step'\]"),
+        ("training = 3", "expected a table"),
+        ("[training]\nsteps = 0", "training.steps is 0, expected 1 or more"),
+        ("[training]\nlearning_rate = 0.0", "training.learning_rate is 0.0, expected above 0"),
+        ('kind = "poems"', "kind is 'poems', expected one of"),
+    ],
+)
+def test_a_faulty_recipe_is_refused(tmp_path, text, complaint):
+    with pytest.raises(RecipeError, match=complaint):
+        read_recipe(recipe_file(tmp_path, text))
+
+
+def test_a_missing_recipe_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no recipe at .*nowhere.toml"):
+        read_recipe(tmp_path / "nowhere.toml")
+
+
+def test_start_from_is_found_beside_the_recipe(tmp_path):
+    recipe = read_recipe(recipe_file(tmp_path, 'start_from = "../base"'))
+    assert recipe.start_from == tmp_path / "../base"
+
+
+def test_the_architecture_has_the_recipe_s_sizes(tmp_path):
+    config = read_recipe(recipe_file(tmp_path, RECIPE)).config()
+    assert (config.vocab_size, config.sliding_window, config.group_size) == (500, 16, 4)
+
+
+def test_the_course_s_own_recipes_can_be_read():
+    tiny = read_recipe(data_dir() / "tiny" / "training.toml")
+    config = tiny.config()
+    assert config.num_hidden_layers >= 6 and config.group_size >= 4
+    assert 2048 <= config.vocab_size <= 4096
+    assert config.sliding_window * 8 <= tiny.training.context
+    chat = read_recipe(data_dir() / "tiny-instruct" / "training.toml")
+    assert chat.kind == "dialogues" and chat.start_from.resolve().name == "tiny"
