@@ -20,6 +20,7 @@ from mistral_edu.heads import MistralForCausalLM
 from mistral_edu.tokenizer import MistralTokenizer
 from mistral_edu.training import chat_evaluation, evaluation
 from mistral_edu.training.curriculum import held_out_batches
+from mistral_edu.training.dialogues import KINDS
 from mistral_edu.training.loop import held_out_loss
 from mistral_edu.training.recipe import Recipe
 from mistral_edu.training.run import RECORD, sample, write_text
@@ -79,7 +80,7 @@ def measure(
     if recipe.kind == "dialogues":
         items = [
             item
-            for kind in ("text", "facts", "small talk")
+            for kind in KINDS
             for item in chat_evaluation.dialogue_items(tokenizer, kind, recipe.seed, DIALOGUES)
         ]
         groups["Answers in dialogues"] = marked(model, items)

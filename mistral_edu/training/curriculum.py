@@ -19,10 +19,11 @@ from random import Random
 from mistral_edu.tokenizer import MistralTokenizer
 from mistral_edu.training.batches import Batch, pack
 from mistral_edu.training.dialogues import dialogue
+from mistral_edu.training.drills import DRILLS
 from mistral_edu.training.documents import Document, Texts, dialogue_document
 from mistral_edu.training.recall import recall_stream
 from mistral_edu.training.recipe import Recipe, Stage
-from mistral_edu.training.world import PRACTICE, SHAPES, split_of, stories, tell
+from mistral_edu.training.world import SHAPES, split_of, stories, tell
 
 NOTES = ("notes", "notes", "notes", "two herds")
 STORIES = tuple(SHAPES)
@@ -30,7 +31,7 @@ KINDS = {
     "stories": tuple(SHAPES),
     "notes": ("notes", "notes", "notes", "two herds"),
     "brief": ("brief",),
-} | {name: (name,) for name in PRACTICE}
+}
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Lesson:
     """What is shown at one step.
 
     Args:
-        shares: of each of `KINDS`, and of "recall", among the documents.
+        shares: of each of `DRILLS`, of `KINDS`, and of "recall", among the documents.
         farthest: the largest distance between a fact and its question in recall, in tokens.
     """
 
@@ -67,25 +68,28 @@ def lesson_at(step: int, stages: tuple[Stage, ...]) -> Lesson:
     return Lesson(shares, int(between(first.farthest, last.farthest)))
 
 
-def text(random: Random, lesson: Lesson, context: int, texts: Texts) -> str:
-    """Draw one text of the plan.
+def draw(random: Random, lesson: Lesson, context: int, texts: Texts) -> Document:
+    """Draw one document of a lesson: a drill, a stream of recall, or a text with questions.
 
     >>> from mistral_edu.training.documents import Texts
     >>> class Letters:
     ...     eos_id = 2
     ...     def encode(self, text, bos=True, eos=False):
     ...         return [1] * bos + [ord(letter) for letter in text] + [2] * eos
-    >>> "Answer:" in text(Random(0), Lesson({"brief": 1.0}, 100), 512, Texts(Letters(), 1.0))
-    True
+    >>> drawn = draw(Random(0), Lesson({"brief": 1.0}, 100), 512, Texts(Letters(), 5.0))
+    >>> max(drawn.weights)
+    5.0
     """
     (kind,) = random.choices(list(lesson.shares), list(lesson.shares.values()))
+    if kind in DRILLS:
+        return texts.drill(DRILLS[kind](random, "train"))
     if kind == "recall":
         length = min(lesson.farthest * random.randint(1, 3), context - lesson.farthest - 60)
-        return recall_stream(random, length, lesson.farthest, texts.measure)
+        return texts.document(recall_stream(random, length, lesson.farthest, texts.measure))
     while True:
         story = tell(random, KINDS[kind])
         if split_of(story.body) == "train":
-            return story.text
+            return texts.document(story.text)
 
 
 def documents(recipe: Recipe, tokenizer: MistralTokenizer, step: int) -> Iterator[Document]:
@@ -98,7 +102,7 @@ def documents(recipe: Recipe, tokenizer: MistralTokenizer, step: int) -> Iterato
         if recipe.kind == "dialogues":
             yield dialogue_document(dialogue(random), tokenizer)
         else:
-            yield texts.document(text(random, lesson, options.context, texts))
+            yield draw(random, lesson, options.context, texts)
 
 
 def batch_at(recipe: Recipe, tokenizer: MistralTokenizer, step: int, window: int) -> Batch:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from random import Random
 
 from mistral_edu.training import vocabulary as words
-from mistral_edu.training.facts import RELATIONS, draw_facts
+from mistral_edu.training.facts import RELATIONS, Fact, draw_facts
 from mistral_edu.training.valley import Question
 from mistral_edu.training.world import SHAPES, tell
 
@@ -35,21 +35,32 @@ def said(answer: str) -> str:
 
 
 def about_a_text(random: Random, split: str) -> Turns:
-    """A text and a question; then up to three further questions about the same text."""
+    """A whole story and a question; then up to three further questions about the same story."""
     story = tell(random, tuple(SHAPES), split)
     first, *others = story.questions[: random.randint(1, 4)]
     opening = f"{random.choice(ASK_TO_READ)}\n{story.body}\n\n{first.ask}"
     return [(opening, said(first.answer)), *((q.ask, said(q.answer)) for q in others)]
 
 
+def about_facts(random: Random, split: str) -> Turns:
+    """One to three facts and a question about one of them; then perhaps about the others."""
+    told = draw_facts(random, random.choice(RELATIONS), random.randint(1, 3), split)
+    first, *others = _questions(random, told)
+    opening = f"{' '.join(fact.sentence for fact in told)} {first.ask}"
+    return [(opening, said(first.answer)), *((q.ask, said(q.answer)) for q in others)]
+
+
 def about_told_facts(random: Random, split: str) -> Turns:
     """The user tells some facts, the assistant takes note, then the user asks."""
-    told = draw_facts(random, random.choice(RELATIONS), random.randint(1, 4), split)
-    turns = [(" ".join(fact.sentence for fact in told), random.choice(ACKNOWLEDGED))]
-    for fact in random.sample(told, random.randint(1, len(told))):
-        asked: Question = random.choice(fact.questions)
-        turns.append((asked.ask, said(asked.answer)))
-    return turns
+    told = draw_facts(random, random.choice(RELATIONS), random.randint(1, 3), split)
+    opening = " ".join(fact.sentence for fact in told)
+    asked = _questions(random, told)
+    return [(opening, random.choice(ACKNOWLEDGED)), *((q.ask, said(q.answer)) for q in asked)]
+
+
+def _questions(random: Random, told: list[Fact]) -> list[Question]:
+    """One question about each of some facts, in any order."""
+    return [random.choice(f.questions) for f in random.sample(told, random.randint(1, len(told)))]
 
 
 def small_talk(random: Random, split: str) -> Turns:
@@ -74,11 +85,12 @@ def small_talk(random: Random, split: str) -> Turns:
 
 
 KINDS: dict[str, Callable[[Random, str], Turns]] = {
-    "text": about_a_text,
-    "facts": about_told_facts,
+    "facts": about_facts,
+    "told facts": about_told_facts,
+    "story": about_a_text,
     "small talk": small_talk,
 }
-SHARES = (5, 4, 1)
+SHARES = (5, 3, 1, 1)
 
 
 def dialogue(random: Random, split: str = "train", kind: str | None = None) -> list[Message]:
@@ -99,7 +111,7 @@ def dialogue(random: Random, split: str = "train", kind: str | None = None) -> l
     if style == 0:
         helper = random.choice(HELPERS)
         messages.append({"role": "system", "content": f"Your name is {helper}."})
-        turns.insert(random.randint(0, len(turns)), ("What is your name?", said(helper)))
+        turns.insert(random.randint(0, 1), ("What is your name?", said(helper)))
     if style == 1:
         greeting = random.choice(GREETINGS)
         messages.append({"role": "system", "content": f"Begin every answer with “{greeting}”"})

@@ -14,10 +14,12 @@ Conventions
     line between.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from mistral_edu.training.dialogues import Message
+from mistral_edu.training.drills import Piece
 
 ANSWER = "Answer:"
 
@@ -66,6 +68,7 @@ class Texts:
         self.tokenizer, self.answer_weight = tokenizer, answer_weight
         probe = tokenizer.encode(f"\n{ANSWER}", bos=False)
         self.newline = tokenizer.encode("\n", bos=False)[-1]
+        self.known: dict[str, list[int]] = {}
         self.marker = probe[probe.index(self.newline) :]
 
     def measure(self, text: str) -> int:
@@ -79,6 +82,21 @@ class Texts:
         for start, end in self.answers(ids):
             weights[start:end] = [self.answer_weight] * (end - start)
         return Document(ids, weights)
+
+    def drill(self, pieces: Iterable[Piece]) -> Document:
+        """Encode a drill piece by piece; a piece that counts has the weight of an answer."""
+        bos, eos = (self.tokenizer.encode("", bos=True), self.tokenizer.encode("", bos=False, eos=True))
+        ids, weights = list(bos), [1.0] * len(bos)
+        for piece in pieces:
+            new = [self.newline] if piece.text == "\n" else self._encoded(piece.text)
+            ids += new
+            weights += [self.answer_weight if piece.counts else 1.0] * len(new)
+        return Document(ids + eos, weights + [1.0] * len(eos))
+
+    def _encoded(self, text: str) -> list[int]:
+        if text not in self.known:
+            self.known[text] = self.tokenizer.encode(text, bos=False)
+        return self.known[text]
 
     def answers(self, ids: list[int]) -> list[tuple[int, int]]:
         """Where answers are: the first token of each, and the one after the token that ends it."""

@@ -108,11 +108,27 @@ RELATIONS = (
 
 @dataclass(frozen=True)
 class Fact:
-    """One sentence, and the questions it answers (value first, then key if there is one)."""
+    """One sentence, and the questions it answers (value first, then key if there is one).
 
-    key: str
+    `parts` are the words that fill the sentences of its relation: {k}, {v} and {herd}.
+    """
+
+    parts: dict[str, str]
     sentence: str
     questions: tuple[Question, ...]
+
+    @property
+    def key(self) -> str:
+        """The person, thing, animal or village that the fact is about."""
+        return self.parts["k"]
+
+    def told(self, sentence: str) -> str:
+        """Tell the fact by another sentence of its relation.
+
+        >>> Fact({"k": "Zoé", "v": "soup"}, "", ()).told("{v} is what {k} likes.")
+        'Soup is what Zoé likes.'
+        """
+        return capital(sentence.format(**self.parts))
 
 
 def draw_facts(
@@ -146,5 +162,6 @@ def draw_facts(
         asked = [Question(random.choice(relation.ask).format(**parts), value)]
         if relation.ask_key:
             asked.append(Question(random.choice(relation.ask_key).format(**parts), key))
-        facts.append(Fact(key, capital(random.choice(relation.tell).format(**parts)), tuple(asked)))
+        sentence = capital(random.choice(relation.tell).format(**parts))
+        facts.append(Fact(parts, sentence, tuple(asked)))
     return facts

@@ -8,16 +8,10 @@ Lesson: 10_heads_and_training.
 from random import Random
 
 from mistral_edu.training import scenery
-from mistral_edu.training import vocabulary as words
-from mistral_edu.training.facts import INSTRUMENTS, LIKINGS, HERDS, POOLS, RELATIONS, Fact, draw_facts
-from mistral_edu.training.names import MEN, VILLAGES, WOMEN
+from mistral_edu.training.facts import HERDS, RELATIONS, Fact, draw_facts
+from mistral_edu.training.names import VILLAGES
 from mistral_edu.training.valley import Question, Tale, Valley
 
-_PAIRED = (
-    WOMEN + MEN, words.COLOURS, words.DAYS, LIKINGS, INSTRUMENTS, words.TRADES, words.ANIMALS,
-    words.NOUNS, VILLAGES, words.PETS,
-)  # fmt: skip
-_CHANTED = tuple(word for words_ in _PAIRED for word in words_)
 FRAMES = ("plain", "plain", "list", "numbered", "said", "scenery")
 
 
@@ -42,42 +36,6 @@ def brief(valley: Valley) -> Tale:
     facts = draw_facts(random, random.choice(RELATIONS), random.randint(2, 4), names=names)
     questions = [random.choice(fact.questions) for fact in facts]
     return Tale((" ".join(fact.sentence for fact in facts),), tuple(questions))
-
-
-def retelling(valley: Valley) -> Tale:
-    """Two to four facts, and questions that are answered by telling one of them again."""
-    random = valley.random
-    names = tuple(person.name for person in valley.cast)
-    facts = draw_facts(random, random.choice(RELATIONS), random.randint(2, 4), names=names)
-    asks = tuple(Question(f"Tell me about {fact.key}.", fact.sentence) for fact in facts)
-    return Tale((" ".join(fact.sentence for fact in facts),), asks)
-
-
-def echo(valley: Valley) -> Tale:
-    """A list of things and people, which somebody says again: the plainest way to look back."""
-    random = valley.random
-    pools = [*POOLS.values(), tuple(person.name for person in valley.cast)]
-    listed = ", ".join(random.choice(random.choice(pools)) for _ in range(random.randint(4, 9)))
-    speaker = valley.cast[0].full
-    again = Question(f"What did {valley.cast[0].name} say?", listed)
-    return Tale((f"{speaker} said: {listed}",), (again,))
-
-
-def chant(valley: Valley) -> Tale:
-    """Eight to 24 words, said twice without a pause."""
-    said = " ".join(valley.random.sample(_CHANTED, valley.random.randint(8, 24)))
-    return Tale((f"{said}",), (Question("Again?", said),))
-
-
-def pairs(valley: Valley) -> Tale:
-    """Two to seven keys, each with its value right behind it; then the same in another order."""
-    random = valley.random
-    count = random.randint(2, 7)
-    keys, values = random.sample(_PAIRED, 2)
-    told = list(zip(random.sample(keys, count), random.sample(values, count), strict=True))
-    again = random.sample(told, count)
-    first, second = (", ".join(f"{key} {value}" for key, value in one) for one in (told, again))
-    return Tale((first,), (Question("Again?", second),))
 
 
 def framed(random: Random, sentences: list[str]) -> tuple[str, ...]:

@@ -39,12 +39,6 @@ SHAPES: dict[str, Callable[[Valley], Tale]] = {
     "notes": notes.notes,
     "two herds": notes.two_herds,
 }
-PRACTICE: dict[str, Callable[[Valley], Tale]] = {
-    "chant": notes.chant,
-    "echo": notes.echo,
-    "retelling": notes.retelling,
-    "pairs": notes.pairs,
-}
 
 
 @dataclass(frozen=True)
@@ -108,7 +102,7 @@ def tell(random: Random, shapes: Sequence[str] = tuple(SHAPES), split: str = "tr
 
     Args:
         random: the stream to draw from.
-        shapes: names in `SHAPES` or `PRACTICE` to choose from.
+        shapes: names in `SHAPES` to choose from.
         split: whose pairs of names the people are.
 
     >>> tell(Random("again")) == tell(Random("again"))
@@ -116,7 +110,7 @@ def tell(random: Random, shapes: Sequence[str] = tuple(SHAPES), split: str = "tr
     """
     shape = random.choice(shapes)
     valley = Valley.draw(random, split)
-    tale = (SHAPES | PRACTICE)[shape](valley)
+    tale = SHAPES[shape](valley)
     paragraphs = list(tale.paragraphs)
     if random.random() < EMOJI_RATE:
         paragraphs[-1] += f" {random.choice(EMOJI)}"

@@ -23,7 +23,6 @@ rows = 2
 context = 256
 warmup = 2
 decay_steps = 3
-ramp_steps = 6
 checkpoint_every = 3
 report_every = 4
 """
