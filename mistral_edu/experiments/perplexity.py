@@ -160,14 +160,15 @@ def binned(way: str, found: Float[Tensor, "B T"], counted: Tensor, width: int) -
 def spans(rows: Sequence[Row], trained_to: int) -> dict[str, tuple[float, float]]:
     """For each way, the perplexity within the training context and at the end of the documents.
 
-    The end is the last eighth of the positions; both are exp of the mean loss of the tokens.
+    The end is the bins that touch the last eighth of the positions. Both are exp of the mean loss
+    of the tokens.
     """
     end = max(row["position_to"] for row in rows)
     found = {}
     for way in dict.fromkeys(row["way"] for row in rows):
         mine = [row for row in rows if row["way"] == way]
-        inside = [row for row in mine if row["position_to"] <= trained_to]
-        last = [row for row in mine if row["position_from"] >= end * 7 // 8]
+        inside = [row for row in mine if row["position_from"] < trained_to]
+        last = [row for row in mine if row["position_to"] > end * 7 // 8]
         found[way] = (_perplexity(inside), _perplexity(last))
     return found
 

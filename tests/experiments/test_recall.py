@@ -45,7 +45,7 @@ def test_two_layers_recall_beyond_the_window_to_their_reach_and_then_guess():
     case = Case(window=4, layers=2, facts=1, seed=0)
     found = {
         row["distance"]: row["accuracy"]
-        for row in measure_one(case, Settings(steps=120, test_rows=100))
+        for row in measure_one(case, Settings(steps=90, test_rows=100))
     }
     assert max(found) == case.farthest == 9
     assert all(found[distance] > 0.9 for distance in range(1, 7))
