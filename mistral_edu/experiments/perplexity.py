@@ -28,6 +28,7 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
+from matplotlib.ticker import LogLocator, NullFormatter
 from torch import Tensor
 from torch.nn import functional
 
@@ -196,7 +197,7 @@ def finding(rows: Sequence[Row], trained_to: int) -> str:
 def draw(measurement: Measurement, path: Path) -> None:
     """Draw perplexity against position, a line for each way, as a PNG."""
     with sheet():
-        figure = card(4.4, measurement.finding)
+        figure = card(4.9, measurement.finding)
         axes = panel(figure, 0.8, 0.75, 6.4, 2.9)
         for way, (dash, mark, colour) in LOOKS.items():
             mine = [row for row in measurement.rows if row["way"] == way]
@@ -214,6 +215,9 @@ def draw(measurement: Measurement, path: Path) -> None:
             transform=axes.get_xaxis_transform(),
         )
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set(xlabel="position in the text (tokens)", ylabel="perplexity (log scale)")
         axes.legend(frameon=False)
         figure.savefig(path, format="png")

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from mistral_edu.experiments.recall_model import Case, Settings, measure_one
 from mistral_edu.experiments.recall_task import FACTS
@@ -125,9 +126,9 @@ def draw(measurement: Measurement, path: Path) -> None:
     windows = sorted({case.window for case in found})
     facts = sorted({case.facts for case in found})
     with sheet():
-        figure = card(1.5 + 2.6 * len(facts), measurement.finding, width=1.0 + 4.1 * len(windows))
+        figure = card(1.5 + 2.8 * len(facts), measurement.finding, width=1.0 + 4.1 * len(windows))
         for (down, few), (across, window) in product(enumerate(facts), enumerate(windows)):
-            up = 0.75 + 2.6 * (len(facts) - 1 - down)
+            up = 0.8 + 2.8 * (len(facts) - 1 - down)
             axes = panel(figure, 0.75 + 4.1 * across, up, 3.5, 1.8)
             stacks = {c: f for c, f in found.items() if (c.window, c.facts) == (window, few)}
             _draw_stacks(axes, stacks)
@@ -136,7 +137,7 @@ def draw(measurement: Measurement, path: Path) -> None:
             0.15 / figure.get_figwidth(),
             0.12 / figure.get_figheight(),
             "line: mean over seeds, band: their range; upright line: L·(W − 1), the farthest "
-            "distance in reach; grey dots: guessing",
+            "distance in reach; dotted line: guessing",
             size=8.5,
             color=QUIET,
         )
@@ -162,5 +163,6 @@ def _draw_stacks(axes: Axes, stacks: dict[Case, dict[int, list[float]]]) -> None
         )
         axes.axhline(100 * case.facts / FACTS, color=LINE, ls=":", lw=0.8, zorder=0)
     axes.set(xlabel="distance from fact to question (tokens)", ylabel="right answers (%)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(ylim=(-3, 103), xlim=(0, None))
     axes.legend(loc="upper right", frameon=False, bbox_to_anchor=(1.02, 0.92))
