@@ -117,7 +117,7 @@ def measure(settings: Settings | None = None) -> Measurement:
     with one_thread_each():
         model, tokenizer = load(settings.model)
         documents = [chain(tokenizer, s, settings.length) for s in range(settings.documents)]
-        begins = torch.cat(documents) == tokenizer.bos_id
+        begins = torch.cat(documents).eq(tokenizer.bos_id)
         rows: list[Row] = []
         pool = ThreadPoolExecutor(settings.workers)
         with pool, remembering(model, settings.length) as ways:
@@ -141,7 +141,7 @@ def binned(way: str, found: Float[Tensor, "B T"], counted: Tensor, width: int) -
     >>> [(row["position_from"], row["loss"], row["tokens"]) for row in rows]
     [(0, 1.0, 1), (2, 2.0, 1)]
     """
-    rows = []
+    rows: list[Row] = []
     for start in range(0, found.shape[1], width):
         kept = counted[:, start : start + width]
         loss = float(found[:, start : start + width][kept].double().mean())

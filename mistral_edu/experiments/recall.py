@@ -19,6 +19,7 @@ from functools import partial
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -87,7 +88,7 @@ def summary(rows: Iterable[Row], enough: float = ENOUGH) -> list[Row]:
     >>> summary(rows)[0]["recalled"], summary(rows, 0.5)[0]["recalled"], summary(rows)[0]["beyond"]
     (1, 2, 0.0)
     """
-    found = []
+    found: list[Row] = []
     for case, curve in curves(rows).items():
         means = {far: float(np.mean(shares)) for far, shares in sorted(curve.items())}
         failing = (far for far, mean in means.items() if mean < enough)
@@ -148,7 +149,12 @@ def _draw_stacks(axes: Axes, stacks: dict[Case, dict[int, list[float]]]) -> None
     for (case, curve), (dash, mark_, colour) in zip(stacks.items(), LOOKS, strict=False):
         far = sorted(curve)
         shares = 100 * np.array([curve[at] for at in far])
-        look = {"color": colour, "marker": mark_, "ms": 4, "markevery": max(1, len(far) // 12)}
+        look: dict[str, Any] = {
+            "color": colour,
+            "marker": mark_,
+            "ms": 4,
+            "markevery": max(1, len(far) // 12),
+        }
         axes.plot(far, shares.mean(axis=1), dash, label=f"L = {case.layers}", **look)
         axes.fill_between(far, shares.min(axis=1), shares.max(axis=1), color=colour, alpha=0.2)
         axes.axvline(case.reachable, color=colour, ls=dash, lw=0.9, zorder=0)
