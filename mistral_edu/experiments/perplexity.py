@@ -117,7 +117,8 @@ def measure(settings: Settings | None = None) -> Measurement:
     with one_thread_each():
         model, tokenizer = load(settings.model)
         documents = [chain(tokenizer, s, settings.length) for s in range(settings.documents)]
-        begins = torch.cat(documents).eq(tokenizer.bos_id)
+        ids = torch.cat(documents)
+        begins = ids.eq(ids[0, 0])  # Every document starts with a begin token.
         rows: list[Row] = []
         pool = ThreadPoolExecutor(settings.workers)
         with pool, remembering(model, settings.length) as ways:
