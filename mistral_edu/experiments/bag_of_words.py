@@ -50,7 +50,7 @@ class BagOfWords:
     Raises:
         ValueError: for no texts, or another number of labels.
 
-    >>> bag = BagOfWords(["Rain fell.", "The sun shone.", "Rain again."], [1, 0, 1])
+    >>> bag = BagOfWords(["Rain fell.", "Sun shone.", "Rain again.", "Sun again."], [1, 0, 1, 0])
     >>> bag.predict(["Such rain!", "Such sun!"])
     [1, 0]
     """

@@ -1,6 +1,6 @@
 """Does pretraining help to classify, and can counting words do the same?
 
-    base model + fresh score head  ->  fine-tune on labelled texts  ->  share of held-out texts right
+    base model + fresh head  ->  fine-tune on labelled texts  ->  share of held-out texts right
 
 Two tasks (`training/statements.py`): "statement" asks who goes with what, which must be looked up
 in the text; "sky" is told by single words. Four methods learn from the same examples: the base
@@ -66,18 +66,15 @@ class Settings:
     held_out: int
     seed: int
 
-    def training(self, task: str) -> list[Example]:
-        """The labelled examples of a task that every method learns from."""
-        return TASKS[task].examples(self.seed, self.steps[task] * self.rows)
-
-    def testing(self, task: str) -> list[Example]:
-        """The held-out examples of a task."""
-        return TASKS[task].examples(self.seed, self.held_out, "test")
+    def examples(self, task: str, split: str) -> list[Example]:
+        """The examples that every method learns from ("train") or is marked on ("test")."""
+        count = self.held_out if split == "test" else self.steps[task] * self.rows
+        return TASKS[task].examples(self.seed, count, split)
 
 
-def classifier(settings: Settings, labels: Sequence[str], pretrained: bool) -> (
-    MistralForSequenceClassification
-):
+def classifier(
+    settings: Settings, labels: Sequence[str], pretrained: bool
+) -> MistralForSequenceClassification:
     """A classifier with a fresh head, on the base model or on a fresh model of its shape.
 
     >>> settings = Settings("tiny", {}, 2, 1e-3, 1, 2, seed=0)
@@ -145,17 +142,14 @@ def predict(
 ) -> list[int]:
     """The likeliest label of each text."""
     model.eval()
-    predicted: list[int] = []
-    for start in range(0, len(texts), 100):
-        ids, mask = tokenizer.encode_batch(texts[start : start + 100], side="right")
-        logits = model(ids, mask, use_cache=False).logits
-        predicted += logits.argmax(dim=1).tolist()
+    ids, mask = tokenizer.encode_batch(texts, side="right")
+    predicted: list[int] = model(ids, mask, use_cache=False).logits.argmax(dim=1).tolist()
     return predicted
 
 
 def compare(settings: Settings, task: str, method: str) -> Row:
     """Let one method learn one task, and mark it on the held-out examples."""
-    training, testing = settings.training(task), settings.testing(task)
+    training, testing = settings.examples(task, "train"), settings.examples(task, "test")
     labels, texts = TASKS[task].labels, [example.text for example in testing]
     with one_thread_each():
         clock = Clock()
@@ -181,8 +175,9 @@ def compare(settings: Settings, task: str, method: str) -> Row:
 def measure(
     model: str | Path = "tiny",
     statement_steps: int = 1400,
-    sky_steps: int = 100,
+    sky_steps: int = 300,
     rows: int = 32,
+    learning_rate: float = 1e-3,
     held_out: int = 1000,
     seed: int = 0,
     workers: int = 2,
@@ -193,13 +188,14 @@ def measure(
         model: the base model, a name or a folder.
         statement_steps, sky_steps: batches to learn from.
         rows: examples in a batch.
+        learning_rate: the highest of AdamW.
         held_out: examples to mark, for each task.
         seed: of examples, fresh weights and the order of the batches.
         workers: processes, each with one thread; with 1 everything happens in this one.
     """
     clock = Clock()
     steps = {"statement": statement_steps, "sky": sky_steps}
-    settings = Settings(str(model), steps, rows, 1e-3, 20, held_out, seed)
+    settings = Settings(str(model), steps, rows, learning_rate, 20, held_out, seed)
     jobs = [(settings, task, method) for task in steps for method in LOOKS]
     if workers == 1:
         found = [compare(*job) for job in jobs]
@@ -230,7 +226,9 @@ def finding(rows: Sequence[Row]) -> str:
     for task in dict.fromkeys(row["task"] for row in rows):
         own = [row for row in rows if row["task"] == task]
         good = [row for row in own if above_chance(row)]
-        named = ", ".join(f"{row['method']} {row['accuracy']:.0%}".replace("%", " %") for row in good)
+        named = ", ".join(
+            f"{row['method']} {row['accuracy']:.0%}".replace("%", " %") for row in good
+        )
         rest = ", the others no better than chance" if len(good) < len(own) else ""
         parts.append(f"{task}: {named} right{rest}" if good else f"{task}: none above chance")
     return "; ".join(parts)
@@ -240,18 +238,18 @@ def draw(measurement: Measurement, path: Path) -> None:
     """Draw the accuracies as bars, a group for each task, with a line where guessing would be."""
     with style.sheet(), rc_context({"hatch.color": style.INK, "hatch.linewidth": 0.5}):
         figure = style.card(4.6, measurement.finding)
-        axes = style.panel(figure, 0.8, 0.75, 6.5, 2.75)
+        axes = style.panel(figure, 0.8, 0.75, 6.5, 2.55)
         tasks = list(dict.fromkeys(row["task"] for row in measurement.rows))
         for row in measurement.rows:
             colour, hatch = LOOKS[row["method"]]
             left = tasks.index(row["task"]) + 0.2 * list(LOOKS).index(row["method"]) - 0.4
             height = 100 * row["accuracy"]
-            label = row["method"] if row["task"] == tasks[0] else None
-            axes.bar(left, height, 0.18, align="edge", color=colour, hatch=hatch, label=label,
+            axes.bar(left, height, 0.18, align="edge", color=colour, hatch=hatch,
+                     label=row["method"] if row["task"] == tasks[0] else None,
                      edgecolor=style.INK, lw=0.8)  # fmt: skip
             axes.text(left + 0.09, height + 1, f"{height:.0f}", ha="center", size=8.5)
             chance = 100 * row["chance"]
-            axes.plot((left - 0.02, left + 0.2), (chance, chance), "--", color=style.INK, lw=1.2)
+            axes.plot((left - 0.02, left + 0.2), (chance, chance), "--", color=style.INK)
         axes.set_xticks(range(len(tasks)), tasks)
         axes.set(ylabel="held-out texts right (%)", ylim=(0, 112), yticks=range(0, 101, 25))
         axes.set(xlabel="task (dashed: chance)")

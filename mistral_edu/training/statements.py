@@ -1,7 +1,7 @@
 """Two small labelled tasks: is a statement true of a text, and which weather does a text tell of?
 
-    Zoé lives in the barn. … The oak is where Hugo lives. …  Zoé lives under the oak.   ->  false
-    The birds flew low. A child sang on the hill. …                                     ->  cloudy
+    Zoé lives in the barn. Under the oak lives Hugo. ⏎⏎ Zoé lives under the oak.  ->  false
+    A child sang on the hill. The birds flew low. Somebody slept in the barn.     ->  cloudy
 
 A true statement repeats a fact; a false one gives its key the value of another fact of the text.
 So the words are the same whichever it is, and only who goes with what decides. The weather is told
@@ -39,7 +39,8 @@ class Example:
 def statement_example(random: Random, number: int, split: str) -> Example:
     """Two or three facts about people, then a statement: label 1 if it is true of the text, else 0.
 
-    >>> print(statement_example(Random(3), 1, "train").text)
+    >>> statement_example(Random(3), 1, "train").text.split("\\n\\n")
+    ['Bastien likes nougat best. Figs, that is what Ulysse loves.', 'Bastien likes figs best.']
     """
     relation = random.choice(PERSONAL)
     facts = draw_facts(random, relation, random.randint(2, 3), split)
@@ -53,7 +54,9 @@ def statement_example(random: Random, number: int, split: str) -> Example:
 def sky_example(random: Random, number: int, split: str) -> Example:
     """One sign of a weather among two or three sentences of scenery; the label is the sky's number.
 
-    >>> print(sky_example(Random(0), 0, "train").text)
+    >>> example = sky_example(Random(0), 0, "train")
+    >>> "The walls were warm and golden." in example.text, SKIES[example.label].look
+    (True, 'sunny')
     """
     label = number % len(SKIES)
     while True:
