@@ -94,11 +94,6 @@ def classifier(
 def batches(rows: Sequence[Sequence[int]], size: int, seed: int) -> Iterator[list[int]]:
     """Which rows go together: of similar length, so that there is little padding.
 
-    Args:
-        rows: of token ids; a whole number of batches.
-        size: B.
-        seed: of the order of the batches.
-
     >>> list(batches([[1], [1, 1, 1], [1], [1, 1, 1]], 2, seed=0))
     [[0, 2], [1, 3]]
     """
@@ -185,12 +180,8 @@ def measure(
     """Compare the four methods on the two tasks.
 
     Args:
-        model: the base model, a name or a folder.
+        model, rows, learning_rate, held_out, seed: see `Settings`.
         statement_steps, sky_steps: batches to learn from.
-        rows: examples in a batch.
-        learning_rate: the highest of AdamW.
-        held_out: examples to mark, for each task.
-        seed: of examples, fresh weights and the order of the batches.
         workers: processes, each with one thread; with 1 everything happens in this one.
     """
     clock = Clock()
