@@ -84,19 +84,26 @@ class Texts:
         return Document(ids, weights)
 
     def drill(self, pieces: Iterable[Piece]) -> Document:
-        """Encode a drill piece by piece; a piece that counts has the weight of an answer."""
-        bos, eos = (self.tokenizer.encode("", bos=True), self.tokenizer.encode("", bos=False, eos=True))
-        ids, weights = list(bos), [1.0] * len(bos)
-        for piece in pieces:
-            new = [self.newline] if piece.text == "\n" else self._encoded(piece.text)
-            ids += new
-            weights += [self.answer_weight if piece.counts else 1.0] * len(new)
-        return Document(ids + eos, weights + [1.0] * len(eos))
+        """Encode a drill; the words of a piece that counts have the weight of an answer.
 
-    def _encoded(self, text: str) -> list[int]:
-        if text not in self.known:
-            self.known[text] = self.tokenizer.encode(text, bos=False)
-        return self.known[text]
+        No token crosses a space, so words are encoded one by one and remembered.
+        """
+        (bos,), (eos,) = self.tokenizer.encode(""), self.tokenizer.encode("", bos=False, eos=True)
+        ids, weights = [bos], [1.0]
+        for word, counts in words_of(pieces):
+            follows_newline = ids[-1] == self.newline
+            new = [self.newline] if word == "\n" else self._encoded(word, follows_newline)
+            ids += new
+            weights += [self.answer_weight if counts else 1.0] * len(new)
+        return Document([*ids, eos], [*weights, 1.0])
+
+    def _encoded(self, word: str, follows_newline: bool) -> list[int]:
+        """The ids of a word; one that begins a line has no space in front."""
+        key = f"\n{word}" if follows_newline else word
+        if key not in self.known:
+            ids = self.tokenizer.encode(key, bos=False)
+            self.known[key] = ids[ids.index(self.newline) + 1 :] if follows_newline else ids
+        return self.known[key]
 
     def answers(self, ids: list[int]) -> list[tuple[int, int]]:
         """Where answers are: the first token of each, and the one after the token that ends it."""
@@ -108,6 +115,21 @@ class Texts:
                     end += 1
                 spans.append((start, min(end + 1, len(ids))))
         return spans
+
+
+def words_of(pieces: Iterable[Piece]) -> list[tuple[str, bool]]:
+    """The words of a drill, line breaks among them, and which count; a stop joins its word.
+
+    >>> words_of([Piece("Zoé likes"), Piece("soup", counts=True), Piece("."), Piece("\\n")])
+    [('Zoé', False), ('likes', False), ('soup.', True), ('\\n', False)]
+    """
+    words: list[tuple[str, bool]] = []
+    for text, counts in pieces:
+        if text.startswith("."):
+            words[-1] = (words[-1][0] + text, words[-1][1])
+        else:
+            words += [(word, counts) for word in text.split(" ")]
+    return words
 
 
 def dialogue_document(messages: list[Message], tokenizer: Encoder) -> Document:

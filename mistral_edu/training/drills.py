@@ -29,7 +29,7 @@ LISTS = (
     WOMEN + MEN, words.COLOURS, words.DAYS, LIKINGS, INSTRUMENTS, words.TRADES, words.ANIMALS,
     words.NOUNS, VILLAGES, words.PETS,
 )  # fmt: skip
-WORDS = tuple(word for one in LISTS for word in one)
+WORDS = tuple(dict.fromkeys(word for one in LISTS for word in one))
 LINKS = (
     "likes", "is", "has a", "lives in the", "was born in", "wears a hat that is", "plays the",
     "and the", "looks for", "with the", "said to the", "would like some", "is as good as a",
@@ -53,7 +53,7 @@ def chant(random: Random, split: str) -> list[Piece]:
     """Eight to 24 words, said twice.
 
     >>> "".join("x" if piece.counts else "." for piece in chant(Random(2), "train"))
-    '..........xxxxxxxx'
+    '...........xxxxxxxx'
     """
     said = random.sample(WORDS, random.randint(8, 24))
     first, *others = said
