@@ -112,7 +112,9 @@ def read(name: str) -> dict[str, Any]:
     """
     path = measurements_dir() / f"{name}.json"
     if not path.is_file():
-        raise FileNotFoundError(f"no measurement at {path}: make it by mistral-edu experiment {name}")
+        raise FileNotFoundError(
+            f"no measurement at {path}: make it by mistral-edu experiment {name}"
+        )
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found
 
