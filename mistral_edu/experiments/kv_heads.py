@@ -37,7 +37,7 @@ from mistral_edu.tokenizer import MistralTokenizer
 from mistral_edu.training.batches import Batch
 from mistral_edu.training.loop import Trainer, held_out_loss
 from mistral_edu.training.recipe import Recipe
-from mistral_edu.viz.style import BLUE, QUIET, VERMILLION, card, panel, sheet
+from mistral_edu.viz.style import BLUE, PAPER, QUIET, VERMILLION, card, panel, sheet
 
 
 @dataclass(frozen=True)
@@ -192,9 +192,9 @@ def draw(measurement: Measurement, path: Path) -> None:
         label = f"equal window ({settings['window']} tokens)"
         _plot(axes, equal_window, rows, ("--", "s", VERMILLION), label)
         for row in equal_cache:
-            _note(axes, row, f"W = {row['window']}", -14)
+            _note(axes, row, f"W = {row['window']}", -24)
         for row in equal_window:
-            _note(axes, row, _size(row), 9)
+            _note(axes, row, _size(row), 16)
         heads = [row["kv_heads"] for row in equal_cache]
         axes.set_xscale("log", base=2)
         axes.set_xticks(heads, [str(number) for number in heads])
@@ -213,11 +213,13 @@ def _plot(
     pairs = {(row["kv_heads"], row["window"]) for row in means}
     each = [row for row in rows if (row["kv_heads"], row["window"]) in pairs]
     where = [row["kv_heads"] for row in each]
-    axes.plot(where, [row["loss"] for row in each], mark, color=colour, ms=3, mfc="none", lw=0)
+    axes.plot(where, [row["loss"] for row in each], mark, color=colour, ms=3, mfc="none")
 
 
 def _note(axes: Axes, row: Row, text: str, above: int) -> None:
-    where = (row["kv_heads"], row["loss"])
+    where, look = (row["kv_heads"], row["loss"]), {"color": QUIET, "size": 8.5}
+    # A card behind the words: lines and marks of other models may pass there.
+    behind = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.85, "pad": 1}
     axes.annotate(
-        text, where, (0, above), textcoords="offset points", ha="center", color=QUIET, size=8.5
+        text, where, (0, above), textcoords="offset points", ha="center", bbox=behind, **look
     )

@@ -21,6 +21,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, get_args
 
+from matplotlib.axes import Axes
+
 from mistral_edu.experiments.record import Clock, Measurement, Row
 from mistral_edu.experiments.small_models import (
     fresh_model,
@@ -188,28 +190,34 @@ first +1.00 and +0.30'
 
 
 def draw(measurement: Measurement, path: Path) -> None:
-    """Draw held-out loss against the share of further training: lines of means, marks of seeds."""
-    found = means(measurement.rows)
+    """Draw held-out loss against further training: on the left all, on the right without 0 %."""
+    shares, kept = measurement.settings["shares"], measurement.settings["kept"]
     with sheet():
         figure = card(4.8, measurement.finding)
-        axes = panel(figure, 0.8, 0.65, 6.4, 3.2)
-        for method, (dash, mark, colour) in LOOKS.items():
-            shares = [100 * share for share in found[method]]
-            label = method if method == UNPOOLED else _label(method, measurement.settings["kept"])
-            losses = list(found[method].values())
-            axes.plot(shares, losses, dash, marker=mark, color=colour, label=label)
-            each = [row for row in measurement.rows if row["method"] == method]
-            where = [100 * row["share"] for row in each]
-            axes.plot(
-                where, [row["loss"] for row in each], mark, color=colour, ms=3, mfc="none", lw=0
-            )
-        axes.set_xticks([100 * share for share in measurement.settings["shares"]])
-        axes.set(xlabel="further training (% of the steps before)")
-        axes.set(ylabel="held-out loss (nats per token)")
-        axes.legend(frameon=False, title="line: mean · small marks: seeds")
+        for left, shown in ((0.7, shares), (4.4, [share for share in shares if share])):
+            axes = panel(figure, left, 0.65, 2.9, 3.1)
+            rows = [row for row in measurement.rows if row["share"] in shown]
+            for method in LOOKS:
+                _plot(axes, rows, method, kept)
+            axes.set_xticks([100 * share for share in shown])
+            axes.set(xlabel="further training (% of the steps before)")
+        figure.axes[0].set(ylabel="held-out loss (nats per token)", title="from the conversion on")
+        figure.axes[1].set(title="the same, enlarged: after further training")
+        figure.axes[0].legend(frameon=False, title="line: mean · small marks: seeds")
         figure.savefig(path)
 
 
+def _plot(axes: Axes, rows: Sequence[Row], method: str, kept: int) -> None:
+    """The line of one method's means, and a small mark for each seed."""
+    dash, mark, colour = LOOKS[method]
+    each = [row for row in rows if row["method"] == method]
+    line = means(each)[method]
+    shares = [100 * share for share in line]
+    axes.plot(shares, [*line.values()], dash, marker=mark, color=colour, label=_label(method, kept))
+    where = [100 * row["share"] for row in each]
+    axes.plot(where, [row["loss"] for row in each], mark, color=colour, ms=3, mfc="none")
+
+
 def _label(method: str, kept: int) -> str:
-    source = {"mean": "mean of each group", "first": "first of each group", "random": "random"}
-    return f"{kept} KV head{'s' * (kept > 1)}: {source[method]}"
+    source = {"mean": "mean of group", "first": "first of group", "random": "random"}
+    return f"{kept} KV: {source[method]}" if method in source else method

@@ -10,7 +10,7 @@ from tests.experiments.tiny import TINY
 @pytest.fixture(scope="module")
 def measured():
     return kv_heads.measure(
-        3, seeds=(0, 1), heads=(1, 2, 4), slots=64, window=32, held_out_rows=2, workers=1,
+        1, seeds=(0, 1), heads=(1, 2, 4), slots=64, window=32, held_out_rows=2, workers=1,
         shape=TINY,
     )  # fmt: skip
 

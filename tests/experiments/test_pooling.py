@@ -14,7 +14,7 @@ METHODS = ["multi-head", "mean", "first", "random"]
 @pytest.fixture(scope="module")
 def measured():
     return pooling.measure(
-        20, seeds=(0, 1), shares=(0.0, 0.5), kept=1, held_out_rows=2, workers=1, shape=TINY
+        6, seeds=(0, 1), shares=(0.0, 0.5), kept=1, held_out_rows=2, workers=1, shape=TINY
     )
 
 
