@@ -217,9 +217,14 @@ def _plot(
 
 
 def _note(axes: Axes, row: Row, text: str, above: int) -> None:
-    where, look = (row["kv_heads"], row["loss"]), {"color": QUIET, "size": 8.5}
-    # A card behind the words: lines and marks of other models may pass there.
-    behind = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.85, "pad": 1}
     axes.annotate(
-        text, where, (0, above), textcoords="offset points", ha="center", bbox=behind, **look
+        text,
+        (row["kv_heads"], row["loss"]),
+        (0, above),
+        textcoords="offset points",
+        ha="center",
+        color=QUIET,
+        size=8.5,
+        # A card behind the words: lines and marks of other models may pass there.
+        bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.85, "pad": 1},
     )

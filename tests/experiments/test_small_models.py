@@ -1,7 +1,5 @@
 """Small models of one seed learn from equal tokens, and the same way however many at a time."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 
@@ -91,7 +89,7 @@ def test_a_model_without_a_window_is_refused():
         window_of(model)
 
 
-def test_a_row_longer_than_the_model_is_meant_for_gives_no_warning(tokenizer, recwarn):
-    recipe = replace(recipe_for(0, 9, TINY), seed=1)
-    learn(Trainer(fresh_model(recipe), recipe.training), recipe, tokenizer, 1)
-    assert not [warning for warning in recwarn if "max_position" in str(warning.message)]
+def test_the_positions_of_a_packed_row_are_none_that_the_model_is_not_meant_for(tokenizer):
+    recipe = recipe_for(0, 9, TINY | {"sliding_window": 256})
+    highest = max(int(batch_at(recipe, tokenizer, step, 256).positions.max()) for step in range(3))
+    assert recipe.training.context < highest < fresh_model(recipe).config.max_position_embeddings
