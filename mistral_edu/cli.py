@@ -2,7 +2,7 @@
 
     mistral-edu doctor
     mistral-edu generate "In the valley" --model tiny
-    mistral-edu chat --model PATH
+    mistral-edu chat
     mistral-edu lab
     mistral-edu convert SOURCE TARGET --to original
     mistral-edu verify PATH

@@ -19,7 +19,11 @@ HELP = "talk with an instruct model, one line a turn; an empty line or Ctrl-D en
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The model, what it is told first, and how to draw."""
-    parser.add_argument("--model", required=True, help="an instruct model: a folder, or a hub id")
+    parser.add_argument(
+        "--model",
+        default="tiny-instruct",
+        help='"tiny-instruct", a folder, or a hub id of an instruct model (%(default)s)',
+    )
     parser.add_argument("--system", help="what the model is told before the first question")
     parser.add_argument(
         "--max-new-tokens", type=arguments.count, default=200, metavar="N", help="(%(default)s)"

@@ -1,1 +1,1 @@
-"""Questions put to small models by measuring: each module is one question, one figure, one table."""
+"""Questions put to small models: each module is one question, one figure and one table."""

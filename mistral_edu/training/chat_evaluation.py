@@ -21,7 +21,9 @@ from mistral_edu.training.evaluation import Item
 LONGEST_REPLY = 48
 
 
-def dialogue_items(tokenizer: MistralTokenizer, kind: str | None, seed: int, count: int) -> list[Item]:
+def dialogue_items(
+    tokenizer: MistralTokenizer, kind: str | None, seed: int, count: int
+) -> list[Item]:
     """Every assistant turn of held-out dialogues of one kind, labelled by its place.
 
     A turn counts as right only if its end token is foreseen too.

@@ -19,8 +19,8 @@ from random import Random
 from mistral_edu.tokenizer import MistralTokenizer
 from mistral_edu.training.batches import Batch, pack
 from mistral_edu.training.dialogues import dialogue
-from mistral_edu.training.drills import DRILLS
 from mistral_edu.training.documents import Document, Texts, dialogue_document
+from mistral_edu.training.drills import DRILLS
 from mistral_edu.training.recall import recall_stream
 from mistral_edu.training.recipe import Recipe, Stage
 from mistral_edu.training.world import SHAPES, split_of, stories, tell

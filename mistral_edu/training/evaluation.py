@@ -110,7 +110,7 @@ def story_items(
 
 
 def brief_items(tokenizer: MistralTokenizer, count: int) -> list[Item]:
-    """The questions of held-out texts of a few facts of one kind, which fit into a window or two."""
+    """The questions of held-out texts of a few facts of one kind: a window or two at most."""
     texts, items = Texts(tokenizer, 1.0), []
     for number in range(count):
         story = tell(Random(f"held-out brief {number}"), ("brief",), "test")

@@ -25,10 +25,10 @@ from mistral_edu.heads import MistralForCausalLM
 from mistral_edu.tokenizer import MistralTokenizer
 from mistral_edu.training import banded, checkpoint
 from mistral_edu.training.batches import Batch
-from mistral_edu.training.checkpoint import CheckpointError
-from mistral_edu.training.evaluation import Item, brief_items, mark, shares, story_items
 from mistral_edu.training.chat_evaluation import dialogue_items
+from mistral_edu.training.checkpoint import CheckpointError
 from mistral_edu.training.curriculum import batch_at, held_out_batches
+from mistral_edu.training.evaluation import Item, brief_items, mark, shares, story_items
 from mistral_edu.training.loop import Trainer, held_out_loss
 from mistral_edu.training.parallel import one_thread_each
 from mistral_edu.training.recipe import Recipe

@@ -15,7 +15,12 @@ def drawn(drill, count=200, split="train"):
 
 
 def text_of(pieces):
-    return " ".join(piece.text for piece in pieces).replace(" .", ".").replace(" \n", "\n").replace("\n ", "\n")
+    return (
+        " ".join(piece.text for piece in pieces)
+        .replace(" .", ".")
+        .replace(" \n", "\n")
+        .replace("\n ", "\n")
+    )
 
 
 @pytest.mark.parametrize("name", DRILLS)
