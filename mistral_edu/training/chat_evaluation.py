@@ -35,8 +35,8 @@ def dialogue_items(
         for place, turn in enumerate(turns(messages)):
             whole, before = (dialogue_document(m, tokenizer) for m in (turn, turn[:-1]))
             order = "first turn" if place == 0 else "second turn" if place == 1 else "later turns"
-            labels = (f"all, {order}", system)
-            labels += () if kind is None else (f"{kind}, {order}",)
+            of_kind = () if kind is None else (f"{kind}, {order}",)
+            labels = (f"all, {order}", system, *of_kind)
             stops = (tokenizer.eos_id or 0,)
             items.append(Item(whole.ids, len(before), len(whole) - 1, labels, stops))
     return items

@@ -21,7 +21,7 @@ Message = dict[str, str]
 Turns = list[tuple[str, str]]
 HELPERS = ("Mistral", "Zéphyr", "Cigale", "Lavande", "Olive", "Tramontane", "Garrigue", "Mas")
 GREETINGS = ("Bonjour!", "Bon vent!", "Adieu!", "Salut!", "Hello!")
-ACKNOWLEDGED = ("I will remember that.", "Thank you, I have noted it.", "Good to know.")
+ACKNOWLEDGED = "I will remember that."
 ASK_TO_READ = ("Read this.", "Here is a text.", "Please read this text.", "Listen.")
 
 
@@ -55,7 +55,7 @@ def about_told_facts(random: Random, split: str) -> Turns:
     told = draw_facts(random, random.choice(RELATIONS), random.randint(1, 3), split)
     opening = " ".join(fact.sentence for fact in told)
     asked = _questions(random, told)
-    return [(opening, random.choice(ACKNOWLEDGED)), *((q.ask, said(q.answer)) for q in asked)]
+    return [(opening, ACKNOWLEDGED), *((q.ask, said(q.answer)) for q in asked)]
 
 
 def _questions(random: Random, told: list[Fact]) -> list[Question]:

@@ -1,0 +1,81 @@
+"""What a step learns from: a function of the recipe and the step, near things before far ones."""
+
+from dataclasses import replace
+from random import Random
+
+import pytest
+import torch
+
+from mistral_edu.paths import data_dir
+from mistral_edu.training.curriculum import KINDS, Lesson, batch_at, draw, lesson_at
+from mistral_edu.training.dialogues import dialogue
+from mistral_edu.training.documents import Texts, dialogue_document
+from mistral_edu.training.drills import DRILLS
+from mistral_edu.training.recipe import Recipe, RecipeError, Stage, TrainingOptions, read_recipe
+from tests.training.toys import tokenizer
+
+EVERY_KIND = [*DRILLS, *KINDS, "recall"]
+
+
+def recipe(**changes):
+    options = TrainingOptions(rows=2, context=256)
+    stages = (Stage(0, 50, {"chant": 1.0}), Stage(4, 90, {"stories": 3.0, "recall": 1.0}))
+    return Recipe(vocab_size=500, training=options, curriculum=stages, **changes)
+
+
+def test_a_batch_is_a_function_of_the_recipe_and_the_step():
+    first, again = (batch_at(recipe(), tokenizer(), 3, 16) for _ in range(2))
+    other, later = (
+        batch_at(recipe(seed=1), tokenizer(), 3, 16),
+        batch_at(recipe(), tokenizer(), 4, 16),
+    )
+    assert torch.equal(first.ids, again.ids) and torch.equal(first.weights, again.weights)
+    assert not torch.equal(first.ids, other.ids) and not torch.equal(first.ids, later.ids)
+
+
+def test_before_a_stage_only_the_one_before_is_shown():
+    begin = lesson_at(0, recipe().curriculum)
+    assert begin == Lesson({"chant": 1.0, "stories": 0.0, "recall": 0.0}, 50)
+    middle = lesson_at(2, recipe().curriculum)
+    assert middle == Lesson({"chant": 0.5, "stories": 1.5, "recall": 0.5}, 70)
+    for step in (4, 1000):
+        assert lesson_at(step, recipe().curriculum) == Lesson({"stories": 3.0, "recall": 1.0}, 90)
+
+
+@pytest.mark.parametrize("kind", EVERY_KIND)
+def test_every_kind_can_be_drawn_and_says_what_counts(kind):
+    texts = Texts(tokenizer(), answer_weight=9.0)
+    for number in range(5):
+        document = draw(Random(number), Lesson({kind: 1.0}, 60), 256, texts)
+        assert document.ids[0] == 1 and document.ids[-1] == tokenizer().eos_id
+        assert set(document.weights) == {1.0, 9.0}
+
+
+def test_the_course_s_own_curricula_name_only_kinds_that_exist():
+    for stage in read_recipe(data_dir() / "tiny" / "training.toml").curriculum:
+        assert set(stage.shares) <= set(EVERY_KIND)
+
+
+def test_a_curriculum_that_does_not_begin_or_goes_back_is_refused():
+    late = (Stage(5, 50, {"chant": 1.0}),)
+    back = (*recipe().curriculum, Stage(2, 50, {"chant": 1.0}))
+    for stages in ((), late, back):
+        with pytest.raises(RecipeError, match="expected 0 and then larger ones"):
+            replace(recipe(), curriculum=stages)
+
+
+def test_a_dialogue_is_encoded_as_the_chat_template_writes_it():
+    for number in range(60):
+        messages = dialogue(Random(number))
+        document = dialogue_document(messages, tokenizer())
+        assert document.ids == tokenizer().apply_chat_template(messages)
+
+
+def test_only_what_the_assistant_says_counts():
+    for number in range(60):
+        messages = dialogue(Random(number))
+        document = dialogue_document(messages, tokenizer())
+        pairs = zip(document.ids, document.weights, strict=True)
+        said = tokenizer().decode([token for token, weight in pairs if weight])
+        spoken = [m["content"] for m in messages if m["role"] == "assistant"]
+        assert said.replace(" ", "") == "".join(spoken).replace(" ", "")
