@@ -4,7 +4,7 @@
     verses: a b c d e … then pieces: c d e. a b.      …wherever the piece begins
     pairs: Zoé soup. Léon figs. … Léon figs. …        what belongs to a key
     links: Zoé likes soup. … Zoé looks for soup. …    …with words between, other words later
-    statements, questions: facts, and what they say   …in sentences
+    statements, owners, questions: facts, and what they say   …in sentences
 
 A small model shown only stories reads millions of tokens without once copying a name. Shown these
 in this order, each until it is nearly without fault, it needs a few hundred steps for each: what
@@ -22,7 +22,7 @@ from random import Random
 from typing import NamedTuple
 
 from mistral_edu.training import vocabulary as words
-from mistral_edu.training.facts import INSTRUMENTS, LIKINGS, RELATIONS, draw_facts
+from mistral_edu.training.facts import INSTRUMENTS, LIKINGS, RELATIONS, Relation, draw_facts
 from mistral_edu.training.names import MEN, VILLAGES, WOMEN
 
 LISTS = (
@@ -104,19 +104,35 @@ def links(random: Random, split: str) -> list[Piece]:
     return _pairs(random, ("", *LINKS))
 
 
-def statements(random: Random, split: str) -> list[Piece]:
-    """One to four facts in a sentence each, then some of them in another kind of sentence."""
-    relation = random.choice(RELATIONS)
+def _retold(random: Random, split: str, asked: str) -> list[Piece]:
+    """One to four facts of one relation, then some of them by a sentence that tells `asked` last."""
+    known = "k" if asked == "v" else "v"
+    usable = [(r, tells) for r in RELATIONS if (tells := _telling_last(r, known, asked))]
+    relation, tells = random.choice(usable)
     facts = draw_facts(random, relation, random.randint(1, 4), split)
-    first = random.choice(relation.tell)
-    second = random.choice([tell for tell in relation.tell if tell.startswith("{k}")] or [first])
+    first, second = random.choice(relation.tell), random.choice(tells)
     pieces = [Piece(" ".join(fact.told(first) for fact in facts)), NEWLINE]
     for _ in facts:
         fact = random.choice(facts)
-        before, after = fact.told(second.replace("{v}", "@")).split("@")
-        value = Piece(fact.parts["v"], counts=True)
-        pieces += [Piece(before.strip()), value, Piece(after.strip())]
+        before, after = fact.told(second.replace(f"{{{asked}}}", "@")).split("@")
+        answer = Piece(fact.parts[asked], counts=True)
+        pieces += [Piece(before.strip()), answer, Piece(after.strip())]
     return [piece for piece in pieces if piece.text]
+
+
+def _telling_last(relation: Relation, known: str, asked: str) -> list[str]:
+    """The sentences of a relation in which what is known comes before what is asked."""
+    return [t for t in relation.tell if t.index(f"{{{known}}}") < t.index(f"{{{asked}}}")]
+
+
+def statements(random: Random, split: str) -> list[Piece]:
+    """Facts, then some of them in another kind of sentence; the values count."""
+    return _retold(random, split, "v")
+
+
+def owners(random: Random, split: str) -> list[Piece]:
+    """Facts, then some of them in a sentence that begins with the value; the keys count."""
+    return _retold(random, split, "k")
 
 
 def questions(random: Random, split: str) -> list[Piece]:
@@ -138,5 +154,6 @@ DRILLS: dict[str, Drill] = {
     "short links": short_links,
     "links": links,
     "statements": statements,
+    "owners": owners,
     "questions": questions,
 }

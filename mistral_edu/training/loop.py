@@ -1,7 +1,7 @@
 """The training loop: predict the next token, follow the gradient downhill, repeat.
 
     loss = Σ weight · −log p(token) / Σ weight
-    matrices ← Muon,  all else ← AdamW;   learning rate: up, level, down, in straight lines
+    matrices ← Muon,  all else ← AdamW;   learning rate: up, level, down a parabola
 
 Source: Loshchilov and Hutter, "Decoupled Weight Decay Regularization" (arXiv 1711.05101); Jordan
 and others, "Muon" (2024), as in `torch.optim.Muon`.
@@ -30,14 +30,15 @@ def rate_at(step: int, options: TrainingOptions) -> float:
     """The share of the highest learning rate that one step uses.
 
     Up to the decrease it does not depend on how many steps there will be: a run can be made longer.
+    The decrease is a parabola: most of it early, and many steps at a low rate.
 
     >>> options = TrainingOptions(steps=100, warmup=10, decay_steps=20)
     >>> [round(rate_at(step, options), 2) for step in (0, 9, 79, 90, 99)]
-    [0.1, 1.0, 1.0, 0.53, 0.1]
+    [0.1, 1.0, 1.0, 0.26, 0.01]
     """
     growing = (step + 1) / max(1, options.warmup)
     left = (options.steps - step) / max(1, options.decay_steps)
-    return min(1.0, growing, 0.05 + 0.95 * left)
+    return min(1.0, growing, 0.01 + 0.99 * left * abs(left))
 
 
 def optimizers_for(

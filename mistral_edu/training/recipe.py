@@ -32,8 +32,8 @@ class TrainingOptions:
         rows, context: B and T of a batch.
         learning_rate: the highest of AdamW, which moves the embeddings and the norms.
         matrix_learning_rate: the highest of Muon, which moves the matrices of the layers.
-        warmup, decay_steps: steps of linear increase at the beginning, of linear decrease to 5 % at
-            the end.
+        warmup, decay_steps: steps of increase at the beginning, of decrease to 1 % at the end
+            (`loop.rate_at`).
         weight_decay: shrinkage of all matrices per unit of learning rate.
         answer_weight: how much a token of an answer counts; any other token counts 1.
         workers: parts of a batch computed at the same time, each by one thread (`parallel.py`).
