@@ -9,7 +9,7 @@ Lesson: 05_grouped_query_attention.
 
 Conventions
     The share counts steps of further training against the steps of the multi-head model's own. Each
-    share is a run of its own, whose learning rate falls to 5 % by its end, so every point is the
+    share is a run of its own, whose learning rate falls to 1 % by its end, so every point is the
     end of a finished run. Its highest rate is a third of the first training's. The multi-head
     model, unpooled, is trained further in the same way: the methods are compared with it.
     All runs of one seed go on from one model and learn from the same new batches.
@@ -61,7 +61,7 @@ class Job:
 
 
 def measure(
-    steps: int = 3000,
+    steps: int = 1500,
     seeds: Sequence[int] = (0, 1),
     shares: Sequence[float] = (0.0, 0.02, 0.05, 0.1),
     kept: int = 2,

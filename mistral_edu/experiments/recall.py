@@ -35,7 +35,7 @@ LOOKS = (("-", "o", BLUE), ("--", "s", VERMILLION), (":", "^", INK))
 
 
 def measure(settings: Settings | None = None) -> Measurement:
-    """Train and mark every model; about ten minutes on two cores with the default settings.
+    """Train and mark every model; some minutes on two cores with the default settings.
 
     Args:
         settings: what to measure instead of the course's measurement.

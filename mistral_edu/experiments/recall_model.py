@@ -41,7 +41,7 @@ class Settings:
     layers: tuple[int, ...] = (1, 2, 4)
     facts: tuple[int, ...] = (1, 4)
     seeds: tuple[int, ...] = (0, 1, 2)
-    steps: int = 500
+    steps: int = 400
     rows: int = 32
     growing: float = 0.6
     test_rows: int = 2000

@@ -105,7 +105,7 @@ def links(random: Random, split: str) -> list[Piece]:
 
 
 def _retold(random: Random, split: str, asked: str) -> list[Piece]:
-    """One to four facts of one relation, then some of them by a sentence that tells `asked` last."""
+    """One to four facts of a relation, then some of them in a sentence that tells `asked` last."""
     known = "k" if asked == "v" else "v"
     usable = [(r, tells) for r in RELATIONS if (tells := _telling_last(r, known, asked))]
     relation, tells = random.choice(usable)
