@@ -4,6 +4,7 @@
     verses: a b c d e … then pieces: c d e. a b.      …wherever the piece begins
     pairs: Zoé soup. Léon figs. … Léon figs. …        what belongs to a key
     links: Zoé likes soup. … Zoé looks for soup. …    …with words between, other words later
+    phrases: Zoé is in the barn. … Zoé is in the barn.  …and more than one token to say it
     statements, owners, questions: facts, and what they say   …in sentences
 
 A small model shown only stories reads millions of tokens without once copying a name. Shown these
@@ -22,7 +23,17 @@ from random import Random
 from typing import NamedTuple
 
 from mistral_edu.training import vocabulary as words
-from mistral_edu.training.facts import INSTRUMENTS, LIKINGS, RELATIONS, Relation, draw_facts
+from mistral_edu.training.facts import (
+    A_THING,
+    AT,
+    INSTRUMENTS,
+    LIKINGS,
+    NUMBERS,
+    RELATIONS,
+    THE_THINGS,
+    Relation,
+    draw_facts,
+)
 from mistral_edu.training.names import MEN, VILLAGES, WOMEN
 
 LISTS = (
@@ -30,10 +41,12 @@ LISTS = (
     words.NOUNS, VILLAGES, words.PETS,
 )  # fmt: skip
 WORDS = tuple(dict.fromkeys(word for one in LISTS for word in one))
+PHRASES = (AT, A_THING, THE_THINGS, NUMBERS)
 LINKS = (
     "likes", "is", "has a", "lives in the", "was born in", "wears a hat that is", "plays the",
     "and the", "looks for", "with the", "said to the", "would like some", "is as good as a",
 )  # fmt: skip
+PHRASE_LINKS = ("", "is", "likes", "looks for", "thinks of", "and then", "speaks about")
 SHORT_LINKS = ("", *LINKS[:2])
 
 
@@ -72,9 +85,12 @@ def verses(random: Random, split: str) -> list[Piece]:
     return pieces
 
 
-def _pairs(random: Random, links: tuple[str, ...]) -> list[Piece]:
+def _pairs(
+    random: Random, links: tuple[str, ...], phrases: tuple[tuple[str, ...], ...] = ()
+) -> list[Piece]:
     count = random.randint(2, 6)
     keys, values = random.sample(LISTS, 2)
+    values = random.choice(phrases) if phrases else values
     told = list(zip(random.sample(keys, count), random.sample(values, count), strict=True))
     first, second = (
         [Piece(link)] if link else [] for link in (random.choice(links), random.choice(links))
@@ -102,6 +118,11 @@ def short_links(random: Random, split: str) -> list[Piece]:
 def links(random: Random, split: str) -> list[Piece]:
     """Pairs with up to five words between key and value, the second time other words."""
     return _pairs(random, ("", *LINKS))
+
+
+def phrases(random: Random, split: str) -> list[Piece]:
+    """Pairs whose value is a place, a thing or a number, which take several tokens to say."""
+    return _pairs(random, PHRASE_LINKS, PHRASES)
 
 
 def _retold(random: Random, split: str, asked: str) -> list[Piece]:
@@ -153,6 +174,7 @@ DRILLS: dict[str, Drill] = {
     "pairs": pairs,
     "short links": short_links,
     "links": links,
+    "phrases": phrases,
     "statements": statements,
     "owners": owners,
     "questions": questions,
