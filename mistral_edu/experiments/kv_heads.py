@@ -50,7 +50,7 @@ class Job:
 
 
 def measure(
-    steps: int = 400,
+    steps: int = 300,
     seeds: Sequence[int] = (0, 1),
     heads: Sequence[int] = (1, 2, 4, 8),
     slots: int = 256,

@@ -61,7 +61,7 @@ class Job:
 
 
 def measure(
-    steps: int = 1500,
+    steps: int = 1000,
     seeds: Sequence[int] = (0, 1),
     shares: Sequence[float] = (0.0, 0.02, 0.05, 0.1),
     kept: int = 2,
