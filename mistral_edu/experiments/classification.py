@@ -2,7 +2,7 @@
 
     base model + fresh head  ->  fine-tune on labelled texts  ->  share of held-out texts right
 
-Two tasks (`training/statements.py`): "statement" asks who goes with what, which must be looked up
+Two tasks (`training/labelled.py`): "hat" asks who goes with what, which must be looked up
 in the text; "sky" is told by single words. Four methods learn from the same examples: the base
 model fine-tuned, a fresh model of its shape trained in the same way, and two bags of words.
 Lesson: 10_heads_and_training.
@@ -31,7 +31,7 @@ from mistral_edu.heads import MistralForSequenceClassification
 from mistral_edu.model import MistralModel
 from mistral_edu.tokenizer import MistralTokenizer
 from mistral_edu.training.parallel import one_thread_each
-from mistral_edu.training.statements import TASKS, Example
+from mistral_edu.training.labelled import TASKS, Example
 from mistral_edu.viz import style
 from mistral_edu.weights.named import local_folder
 
@@ -169,7 +169,7 @@ def compare(settings: Settings, task: str, method: str) -> Row:
 
 def measure(
     model: str | Path = "tiny",
-    statement_steps: int = 1400,
+    hat_steps: int = 500,
     sky_steps: int = 300,
     rows: int = 32,
     learning_rate: float = 1e-3,
@@ -181,11 +181,11 @@ def measure(
 
     Args:
         model, rows, learning_rate, held_out, seed: see `Settings`.
-        statement_steps, sky_steps: batches to learn from.
+        hat_steps, sky_steps: batches to learn from.
         workers: processes, each with one thread; with 1 everything happens in this one.
     """
     clock = Clock()
-    steps = {"statement": statement_steps, "sky": sky_steps}
+    steps = {"hat": hat_steps, "sky": sky_steps}
     settings = Settings(str(model), steps, rows, learning_rate, 20, held_out, seed)
     jobs = [(settings, task, method) for task in steps for method in LOOKS]
     if workers == 1:

@@ -6,7 +6,7 @@ import pytest
 
 from mistral_edu.cli import main
 from mistral_edu.training import card, variety
-from tests.training.toys import recipe_file
+from tests.training_toys import recipe_file
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from mistral_edu.training.dialogues import dialogue
 from mistral_edu.training.documents import Texts, dialogue_document
 from mistral_edu.training.drills import DRILLS
 from mistral_edu.training.recipe import Recipe, RecipeError, Stage, TrainingOptions, read_recipe
-from tests.training.toys import tokenizer
+from tests.training_toys import tokenizer
 
 EVERY_KIND = [*DRILLS, *KINDS, "recall"]
 

@@ -7,7 +7,7 @@ from mistral_edu.training.documents import Texts, dialogue_document
 from mistral_edu.training.facts import RELATIONS, draw_facts
 from mistral_edu.training.recall import recall_probe, recall_stream
 from mistral_edu.training.world import stories
-from tests.training.toys import tokenizer
+from tests.training_toys import tokenizer
 
 
 def test_the_weighted_tokens_of_a_story_are_its_answers():

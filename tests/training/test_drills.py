@@ -7,7 +7,7 @@ import pytest
 from mistral_edu.training.documents import Texts
 from mistral_edu.training.drills import DRILLS, chant, links, pairs, questions, verses
 from mistral_edu.training.names import HOUSEHOLDS, MEN, WOMEN
-from tests.training.toys import tokenizer
+from tests.training_toys import tokenizer
 
 
 def drawn(drill, count=200, split="train"):

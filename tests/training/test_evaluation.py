@@ -5,7 +5,7 @@ import torch
 from mistral_edu import MistralConfig, MistralForCausalLM
 from mistral_edu.training.chat_evaluation import dialogue_items, share_that_stops
 from mistral_edu.training.evaluation import mark, recall_items, shares, story_items
-from tests.training.toys import tokenizer
+from tests.training_toys import tokenizer
 
 
 def random_model():

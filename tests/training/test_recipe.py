@@ -4,7 +4,7 @@ import pytest
 
 from mistral_edu.paths import data_dir
 from mistral_edu.training.recipe import RecipeError, read_recipe
-from tests.training.toys import RECIPE, recipe_file
+from tests.training_toys import RECIPE, recipe_file
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from mistral_edu.cli import main
 from mistral_edu.training.checkpoint import CheckpointError
 from mistral_edu.training.recipe import read_recipe
 from mistral_edu.training.run import Run
-from tests.training.toys import RECIPE, recipe_file
+from tests.training_toys import RECIPE, recipe_file
 
 # Kill without warning: before a step, or while a checkpoint is half written.
 DYING = """

@@ -6,7 +6,7 @@ import torch
 from mistral_edu.experiments import pooling
 from mistral_edu.experiments.small_models import fresh_model, recipe_for, tokenizer_for
 from mistral_edu.training.curriculum import batch_at
-from tests.experiments.tiny import TINY
+from tests.experiment_shapes import TINY
 
 METHODS = ["multi-head", "mean", "first", "random"]
 

@@ -14,7 +14,7 @@ from mistral_edu.experiments.small_models import (
 )
 from mistral_edu.training.curriculum import batch_at
 from mistral_edu.training.loop import Trainer, held_out_loss
-from tests.experiments.tiny import TINY
+from tests.experiment_shapes import TINY
 
 
 @pytest.fixture(scope="module")

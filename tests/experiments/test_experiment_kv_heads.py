@@ -4,7 +4,7 @@ import pytest
 
 from mistral_edu.experiments import kv_heads
 from mistral_edu.experiments.small_models import window_of
-from tests.experiments.tiny import TINY
+from tests.experiment_shapes import TINY
 
 
 @pytest.fixture(scope="module")

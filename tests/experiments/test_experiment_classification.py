@@ -7,7 +7,7 @@ from PIL import Image
 from mistral_edu import MistralForCausalLM, MistralTokenizer
 from mistral_edu.experiments import classification
 from mistral_edu.experiments.classification import FRESH, LOOKS, TUNED, Settings
-from mistral_edu.training.statements import TASKS
+from mistral_edu.training.labelled import TASKS
 from mistral_edu.weights.named import local_folder
 from tests.models import small_config
 
@@ -31,7 +31,7 @@ def tokenizer(base):
 
 
 def settings(base, **changes):
-    fields = {"steps": {"statement": 2, "sky": 2}, "rows": 2, "learning_rate": 1e-3, "warmup": 1}
+    fields = {"steps": {"hat": 2, "sky": 2}, "rows": 2, "learning_rate": 1e-3, "warmup": 1}
     return Settings(str(base), **{**fields, "held_out": 8, "seed": 0, **changes})
 
 
@@ -45,7 +45,7 @@ def test_every_method_learns_every_task_from_the_same_number_of_examples(base):
         (task, method) for task in TASKS for method in LOOKS
     ]
     assert {(row["examples"], row["held out"]) for row in rows} == {(4, 8)}
-    assert {row["task"]: row["chance"] for row in rows} == {"statement": 0.5, "sky": 0.1}
+    assert {row["task"]: row["chance"] for row in rows} == {"hat": 0.125, "sky": 0.1}
 
 
 def test_the_same_settings_give_the_same_table(base):

@@ -1,16 +1,15 @@
-"""Two small labelled tasks: is a statement true of a text, and which weather does a text tell of?
+"""Two small labelled tasks: which colour has somebody's hat, and which weather does a text tell of?
 
-    Zoé lives in the barn. Under the oak lives Hugo. ⏎⏎ Zoé lives under the oak.  ->  false
-    A child sang on the hill. The birds flew low. Somebody slept in the barn.     ->  cloudy
+    Zoé wears a hat that is red. The hat of Hugo is blue. ⏎⏎ … the hat of Zoé? Answer:  ->  red
+    A child sang on the hill. The birds flew low. Somebody slept in the barn.           ->  cloudy
 
-A true statement repeats a fact; a false one gives its key the value of another fact of the text.
-So the words are the same whichever it is, and only who goes with what decides. The weather is told
-by single words, and counting them is enough.
+Three hats and three colours stand in a text, so counting words leaves three answers; which is
+right depends on who goes with what. The weather is told by single words: counting is enough.
 Lesson: 10_heads_and_training.
 
 Conventions
-    Example number n of a stream is true if n is even, and its sky is SKIES[n mod 10]: labels are
-    balanced whatever the seed. Held-out statements use pairs of names that training never shows;
+    Example number n of a stream has the label n mod the number of labels, so labels are balanced
+    whatever the seed. Held-out hats are worn by pairs of names that training never shows;
     held-out weather uses texts that training never shows (`world.split_of`).
 """
 
@@ -19,12 +18,13 @@ from dataclasses import dataclass
 from random import Random
 
 from mistral_edu.training import scenery
-from mistral_edu.training.facts import RELATIONS, draw_facts
+from mistral_edu.training.facts import RELATIONS
+from mistral_edu.training.names import draw_names
 from mistral_edu.training.valley import capital
-from mistral_edu.training.vocabulary import SKIES
+from mistral_edu.training.vocabulary import COLOURS, SKIES
 from mistral_edu.training.world import split_of
 
-PERSONAL = tuple(r for r in RELATIONS if r.key == "person" and "{herd}" not in r.tell[0])
+HATS = next(relation for relation in RELATIONS if relation.name == "hat")
 SIGNS = frozenset(sign for sky in SKIES for sign in sky.signs)
 
 
@@ -36,19 +36,23 @@ class Example:
     label: int
 
 
-def statement_example(random: Random, number: int, split: str) -> Example:
-    """Two or three facts about people, then a statement: label 1 if it is true of the text, else 0.
+def hat_example(random: Random, number: int, split: str) -> Example:
+    """Three people with a hat each, and a question about one hat; the label is its colour's number.
 
-    >>> statement_example(Random(3), 1, "train").text.split("\\n\\n")
-    ['Bastien likes nougat best. Figs, that is what Ulysse loves.', 'Bastien likes figs best.']
+    >>> example = hat_example(Random(3), 1, "train")
+    >>> example.text.endswith("Answer:"), COLOURS[example.label] in example.text.lower()
+    (True, True)
     """
-    relation = random.choice(PERSONAL)
-    facts = draw_facts(random, relation, random.randint(2, 3), split)
-    told, other = random.sample(facts, 2)
-    is_true = number % 2 == 0
-    value = (told if is_true else other).questions[0].answer
-    statement = capital(relation.tell[0].format(k=told.key, v=value))
-    return Example(f"{' '.join(f.sentence for f in facts)}\n\n{statement}", int(is_true))
+    label = number % len(COLOURS)
+    others = [colour for colour in COLOURS if colour != COLOURS[label]]
+    colours = [COLOURS[label], *random.sample(others, 2)]
+    worn = list(zip(draw_names(random, 3, split), colours, strict=True))
+    sentences = [
+        capital(random.choice(HATS.tell).format(k=name, v=colour))
+        for name, colour in random.sample(worn, len(worn))
+    ]
+    question = random.choice(HATS.ask).format(k=worn[0][0])
+    return Example(f"{' '.join(sentences)}\n\nQuestion: {question}\nAnswer:", label)
 
 
 def sky_example(random: Random, number: int, split: str) -> Example:
@@ -93,8 +97,8 @@ class Task:
             count: how many, 0 or more.
             split: "train" or "test".
 
-        >>> [example.label for example in TASKS["statement"].examples(0, 4)]
-        [1, 0, 1, 0]
+        >>> [example.label for example in TASKS["hat"].examples(0, 4)]
+        [0, 1, 2, 3]
         """
         return [
             self.make(Random(f"{self.name} {split} {seed} {number}"), number, split)
@@ -105,7 +109,7 @@ class Task:
 TASKS = {
     task.name: task
     for task in (
-        Task("statement", ("false", "true"), statement_example),
+        Task("hat", COLOURS, hat_example),
         Task("sky", tuple(sky.look for sky in SKIES), sky_example),
     )
 }
