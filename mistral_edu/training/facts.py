@@ -148,7 +148,7 @@ def draw_facts(
         names: the people to use; drawn if empty.
 
     >>> [fact.sentence for fact in draw_facts(Random(0), RELATIONS[7], 1)]
-    ['The flute is played by Florine.']
+    ['The flute is played by Solange.']
     """
     if relation.key == "person":
         keys = list(names[:count]) or draw_names(random, count, split)

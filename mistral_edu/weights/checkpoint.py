@@ -121,7 +121,7 @@ def open_safetensors(folder: str | Path) -> "TensorSource":
 
     >>> from mistral_edu.paths import data_dir
     >>> len(open_safetensors(data_dir() / "tiny").names())
-    39
+    56
     """
     folder = Path(folder)
     if os.path.lexists(folder / SINGLE_FILE):

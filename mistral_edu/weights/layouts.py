@@ -44,7 +44,7 @@ class InLayout:
     >>> tiny = data_dir() / "tiny"
     >>> original = InLayout(open_safetensors(tiny), MistralConfig.from_pretrained(tiny), "original")
     >>> original.names()[:2], original.shape("layers.0.attention.wk.weight")
-    (['tok_embeddings.weight', 'layers.0.attention_norm.weight'], (64, 256))
+    (['tok_embeddings.weight', 'layers.0.attention_norm.weight'], (64, 128))
     """
 
     def __init__(self, source: "TensorSource", config: MistralConfig, layout: Layout) -> None:

@@ -52,7 +52,7 @@ def open_model(folder: str | Path) -> "tuple[MistralConfig, TensorSource]":
 
     >>> from mistral_edu.paths import data_dir
     >>> open_model(data_dir() / "tiny")[0].vocab_size
-    1024
+    2048
     """
     found = open_model_folder(folder)
     stored_so = found.layout == "hugging-face"

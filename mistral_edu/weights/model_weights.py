@@ -150,7 +150,7 @@ def planned(model: PretrainedModel, dtype: torch.dtype | None = None) -> list[Pl
     >>> from mistral_edu import load
     >>> name, dtype, shape, make = planned(load("tiny")[0], torch.float16)[-1]
     >>> name, dtype, shape == tuple(make().shape)
-    ('lm_head.weight', torch.float16, True)
+    ('model.norm.weight', torch.float16, True)
     """
     return [
         (name, dtype or tensor.dtype, tuple(tensor.shape), partial(tensor.to, dtype=dtype))

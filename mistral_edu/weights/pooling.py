@@ -182,7 +182,7 @@ def pool_key_value_heads(
     >>> from mistral_edu import load
     >>> model = pool_key_value_heads(load("tiny")[0], 1)
     >>> model.config.num_key_value_heads, model.model.layers[0].self_attn.k_proj.weight.shape
-    (1, torch.Size([32, 256]))
+    (1, torch.Size([32, 128]))
     """
     source = Pooled(_InMemory(model), model.config, num_key_value_heads, method, seed)
     decoder = getattr(model, "model", model)

@@ -100,9 +100,9 @@ def open_safetensors_file(path: str | Path) -> SafetensorsFile:
     >>> from mistral_edu.paths import data_dir
     >>> file = open_safetensors_file(data_dir() / "tiny" / "model.safetensors")
     >>> file.shape("model.norm.weight"), file.dtype("model.norm.weight")
-    ((256,), torch.float16)
+    ((128,), torch.float16)
     >>> file.read("model.norm.weight").shape
-    torch.Size([256])
+    torch.Size([128])
     """
     path = Path(path)
     if not path.is_file():  # also of a pipe or a device, which could be read for ever

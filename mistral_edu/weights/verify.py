@@ -62,7 +62,7 @@ def verify(
     >>> lines = verify("tiny")
     >>> line = next(lines)
     >>> line.name, line.expected, line.found, line.status
-    ('tensors', '291', '39', 'fail')
+    ('tensors', '291', '56', 'fail')
     """
     found = open_model_folder(local_folder(path))
     yield from structure(found, published)

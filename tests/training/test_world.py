@@ -162,9 +162,9 @@ def test_one_story_in_five_holds_an_emoji():
     assert share == pytest.approx(EMOJI_RATE, abs=0.04)
 
 
-def test_three_stories_in_four_hold_an_accent():
+def test_three_stories_in_five_hold_an_accent():
     share = sum(bool(ACCENTED.search(story.text)) for story in sample()) / len(sample())
-    assert share > 0.75
+    assert share > 0.6
 
 
 def test_no_placeholder_or_stray_space_is_left():

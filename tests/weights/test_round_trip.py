@@ -201,6 +201,6 @@ def test_the_tiny_model_is_what_its_card_says():
     model, tokenizer = load("tiny")
     config = model.config
     assert isinstance(config, MistralConfig)
-    assert tokenizer.vocab_size == config.vocab_size == 1024
-    assert config.sliding_window * 4 <= config.max_position_embeddings
+    assert tokenizer.vocab_size == config.vocab_size == 2048
+    assert config.sliding_window * 8 <= config.max_position_embeddings
     assert config.group_size == 4

@@ -30,7 +30,7 @@ TOKENIZER = data_dir() / "tiny" / "tokenizer.model"
 @pytest.fixture(scope="module")
 def model():
     return small_model(
-        vocab_size=1024,
+        vocab_size=2048,
         sliding_window=WINDOW,
         num_hidden_layers=3,
         hidden_act="silu",
@@ -227,7 +227,7 @@ def test_another_tokenizer_is_named(folder, table):
     lines = report(folder, table)
     assert failing(lines) == ["tokenizer.model, SHA-256"]
     texts = [line for line in lines if line.name.startswith("greedy")]
-    assert all("the tokenizer has 270 ids, the model 1024" in line.why for line in texts)
+    assert all("the tokenizer has 270 ids, the model 2048" in line.why for line in texts)
 
 
 def test_a_missing_tensor_is_named_and_nothing_runs(folder, table):
@@ -315,7 +315,7 @@ def test_a_text_that_parts_at_a_near_tie_passes_and_at_a_clear_choice_fails(
 
 
 def test_a_model_that_prefers_nothing_does_not_pass_by_ties(tokenizer, table, model):
-    nothing = small_model(vocab_size=1024)
+    nothing = small_model(vocab_size=2048)
     with torch.no_grad():
         nothing.lm_head.weight.zero_()
     (text,) = table.greedy
@@ -365,7 +365,7 @@ def test_a_folder_without_a_tokenizer_is_run_with_the_released_one_if_it_fits(fo
     texts = [line for line in lines if line.name.startswith("greedy")]
     assert failing(lines) == []
     assert [line.status for line in texts] == ["skipped", "skipped"]
-    assert all("the tokenizer has 32000 ids, the model 1024" in line.why for line in texts)
+    assert all("the tokenizer has 32000 ids, the model 2048" in line.why for line in texts)
 
 
 # ── the command ─────────────────────────────────────────────────────────────────────────────────
