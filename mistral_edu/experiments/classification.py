@@ -30,8 +30,8 @@ from mistral_edu.experiments.record import Clock, Measurement, Row
 from mistral_edu.heads import MistralForSequenceClassification
 from mistral_edu.model import MistralModel
 from mistral_edu.tokenizer import MistralTokenizer
-from mistral_edu.training.parallel import one_thread_each
 from mistral_edu.training.labelled import TASKS, Example
+from mistral_edu.training.parallel import one_thread_each
 from mistral_edu.viz import style
 from mistral_edu.weights.named import local_folder
 

@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
-from mistral_edu.training.names import HOUSEHOLDS
 from mistral_edu.training.labelled import SIGNS, TASKS
+from mistral_edu.training.names import HOUSEHOLDS
 from mistral_edu.training.vocabulary import COLOURS, SKIES
 from mistral_edu.training.world import split_of
 
