@@ -21,8 +21,8 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn import functional
 
+from mistral_edu.sdpa_attention import sdpa_attention
 from mistral_edu.sliding_window import visible
 
 AttentionFunction = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, int | None], Tensor]
@@ -108,33 +108,6 @@ def eager_attention(
             [1., 1., 1., 1.]])
     """
     return weighted_sum(attention_weights(q, k, q_positions, k_positions, window), v)
-
-
-def sdpa_attention(
-    q: Float[Tensor, "B H T D"],
-    k: Float[Tensor, "B Hkv S D"],
-    v: Float[Tensor, "B Hkv S D"],
-    q_positions: Int[Tensor, "B T"],
-    k_positions: Int[Tensor, "B S"],
-    window: int | None,
-) -> Float[Tensor, "B H T D"]:
-    """PyTorch's fused attention, with the visibility rule as its mask.
-
-    The mask is dropped when every key is visible, the usual case when decoding.
-
-    >>> x, at = torch.ones(1, 1, 2, 4), torch.tensor([[-1, 0]])
-    >>> sdpa_attention(x, x, x, at, at, window=4)[0, 0]
-    tensor([[0., 0., 0., 0.],
-            [1., 1., 1., 1.]])
-    """
-    seen = visible(q_positions, k_positions, window)[:, None]  # (B, 1, T, S)
-    if seen.all():
-        return functional.scaled_dot_product_attention(q, k, v, enable_gqa=True)
-    # Kernels disagree on a row without a visible key (zeros, NaN; pytorch issues 103749, 110213).
-    # Let such a row see everything, then discard what it saw.
-    blind = ~seen.any(dim=-1, keepdim=True)
-    out = functional.scaled_dot_product_attention(q, k, v, attn_mask=seen | blind, enable_gqa=True)
-    return out.masked_fill(blind, 0.0)
 
 
 def _runs_everywhere() -> str | None:

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from mistral_edu import backends
+from mistral_edu import backends, sdpa_attention
+from tests.attention_cases import every_case, tensors
 from tests.models import random_ids, small_model
 
 BACKENDS = [name for name, reason in backends.available().items() if reason is None]
@@ -83,7 +84,7 @@ def test_a_kernel_that_makes_nan_of_a_blind_row_does_no_harm(monkeypatch):
         scores = q @ k.mT / math.sqrt(q.shape[-1])
         return scores.masked_fill(~attn_mask, float("-inf")).softmax(-1) @ v
 
-    monkeypatch.setattr(backends.functional, "scaled_dot_product_attention", kernel)
+    monkeypatch.setattr(sdpa_attention.functional, "scaled_dot_product_attention", kernel)
     q, k, v, _, k_positions = random_case(0, 3, 5)
     q_positions = torch.tensor([[-1, 4, 20], [-1, -1, -1]])
     found = backends.sdpa_attention(q, k, v, q_positions, k_positions, 6)
@@ -130,3 +131,62 @@ def test_auto_takes_the_best_that_can_run(monkeypatch):
     entry = backends.Backend(backends.eager_attention, lambda: None)
     monkeypatch.setitem(backends.REGISTRY, "flash", entry)
     assert backends.resolve("auto") == "flash"
+
+
+def test_fused_attention_equals_the_oracle_wherever_tokens_can_stand(monkeypatch):
+    monkeypatch.setattr(sdpa_attention, "CPU_CHUNK", 4)  # so that small cases have several
+    for seed, (name, q_positions, k_positions, window) in enumerate(every_case()):
+        q, k, v = tensors(seed, q_positions, k_positions)
+        at = (q_positions, k_positions, window)
+        found, expected = (
+            f(q, k, v, *at) for f in (backends.sdpa_attention, backends.eager_attention)
+        )
+        assert (found - expected).abs().max() <= 2e-6, (name, window)
+
+
+class Recorder:
+    """The real kernel, and a note of what it was asked."""
+
+    def __init__(self, monkeypatch):
+        self.calls = []
+        kernel = sdpa_attention.functional.scaled_dot_product_attention
+
+        def record(q, k, v, attn_mask=None, is_causal=False, enable_gqa=False):
+            self.calls.append((q.shape, k.shape, attn_mask, is_causal))
+            return kernel(q, k, v, attn_mask=attn_mask, is_causal=is_causal, enable_gqa=enable_gqa)
+
+        monkeypatch.setattr(sdpa_attention.functional, "scaled_dot_product_attention", record)
+
+    def attend(self, q_positions, k_positions, window):
+        self.calls.clear()
+        q, k, v = tensors(0, q_positions, k_positions)
+        backends.sdpa_attention(q, k, v, q_positions, k_positions, window)
+        assert all(len(q) == len(k) == 4 for q, k, _, _ in self.calls)
+        return self.calls
+
+
+def test_inside_the_window_no_mask_is_made(monkeypatch):
+    at = torch.arange(9).expand(2, 9)
+    ((_, _, mask, is_causal),) = Recorder(monkeypatch).attend(at, at, 9)
+    assert mask is None and is_causal
+
+
+def test_beyond_the_window_each_chunk_has_only_its_own_keys(monkeypatch):
+    monkeypatch.setattr(sdpa_attention, "CPU_CHUNK", 4)
+    at = torch.arange(12).expand(2, 12)
+    calls = Recorder(monkeypatch).attend(at, at, 3)
+    assert [k[2] for _, k, _, _ in calls] == [4, 6, 6]  # 4 queries and the W − 1 before them
+
+
+def test_one_query_brings_its_group_as_rows_and_a_full_ring_needs_no_mask(monkeypatch):
+    ring = torch.tensor([[8, 9, 7], [3, 4, 5]])
+    ((q, k, mask, is_causal),) = Recorder(monkeypatch).attend(torch.tensor([[9], [5]]), ring, 3)
+    assert (q, k) == ((2, 2, 2, 6), (2, 2, 3, 6)) and mask is None and not is_causal
+
+
+def test_off_the_cpu_positions_are_never_looked_at():
+    at = torch.arange(6, device="meta").expand(2, 6)  # looking at a meta tensor is an error
+    for queries in (at, at[:, :1]):
+        q, k, v = (x.to("meta") for x in tensors(0, queries, at))
+        out = backends.sdpa_attention(q, k, v, queries, at, 3)
+        assert out.shape == q.shape and out.is_meta
