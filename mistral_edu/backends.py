@@ -22,14 +22,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from mistral_edu import flash_attention as flash
+from mistral_edu.backend_errors import BackendUnavailable
 from mistral_edu.sdpa_attention import sdpa_attention
 from mistral_edu.sliding_window import visible
 
 AttentionFunction = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, int | None], Tensor]
-
-
-class BackendUnavailable(RuntimeError):
-    """The attention backend asked for cannot run here; the message says why and what to do."""
 
 
 def attention_scores(
@@ -114,17 +112,29 @@ def _runs_everywhere() -> str | None:
     return None
 
 
+def _fits_everything(device: torch.device, dtype: torch.dtype) -> str | None:
+    return None
+
+
 @dataclass(frozen=True)
 class Backend:
-    """One entry of the registry: how to attend, and the reason it cannot run here, if any."""
+    """One entry of the registry.
+
+    Args:
+        attend: the function.
+        why_unavailable: the reason it cannot run here, if any.
+        why_unfit: the reason a model on some device, of some type, cannot use it, if any.
+    """
 
     attend: AttentionFunction
     why_unavailable: Callable[[], str | None]
+    why_unfit: Callable[[torch.device, torch.dtype], str | None] = _fits_everything
 
 
 REGISTRY: dict[str, Backend] = {
     "eager": Backend(eager_attention, _runs_everywhere),
     "sdpa": Backend(sdpa_attention, _runs_everywhere),
+    "flash": Backend(flash.flash_attention, flash.why_unavailable, flash.why_unfit),
 }
 PREFERENCE = ("flash", "sdpa", "eager")  # what "auto" tries, best first
 
@@ -138,25 +148,43 @@ def available() -> dict[str, str | None]:
     return {name: backend.why_unavailable() for name, backend in REGISTRY.items()}
 
 
-def resolve(name: str) -> str:
+def resolve(
+    name: str,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> str:
     """The backend that `attention=name` means here: itself, or the best one for "auto".
+
+    Args:
+        name: a backend's name, or "auto".
+        device, dtype: of the model, for "auto"; PyTorch's defaults if None.
 
     Raises:
         ValueError: for a name that is not in the registry.
         BackendUnavailable: for one that cannot run here.
 
-    >>> resolve("eager")
-    'eager'
+    >>> resolve("eager"), resolve("auto", "cpu", torch.float32)
+    ('eager', 'sdpa')
     """
-    reasons = available()
     if name == "auto":
-        return next(choice for choice in PREFERENCE if reasons.get(choice, "absent") is None)
+        return _best(
+            torch.get_default_device() if device is None else torch.device(device),
+            torch.get_default_dtype() if dtype is None else dtype,
+        )
     if name not in REGISTRY:
         choices = ", ".join(["auto", *REGISTRY])
         raise ValueError(f"attention={name!r} is not a backend: choose one of {choices}")
-    if reasons[name] is not None:
-        raise BackendUnavailable(f"attention={name!r} cannot run here: {reasons[name]}")
+    if (reason := REGISTRY[name].why_unavailable()) is not None:
+        raise BackendUnavailable(f"attention={name!r} cannot run here: {reason}")
     return name
+
+
+def _best(device: torch.device, dtype: torch.dtype) -> str:
+    for name in PREFERENCE:
+        backend = REGISTRY.get(name)
+        if backend and not (backend.why_unavailable() or backend.why_unfit(device, dtype)):
+            return name
+    raise BackendUnavailable(f"none of {', '.join(PREFERENCE)} can run on {device} in {dtype}")
 
 
 def get(name: str) -> AttentionFunction:

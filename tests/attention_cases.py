@@ -83,10 +83,13 @@ def odd_positions() -> Iterator[Case]:
     packed = torch.tensor([[0, 1, 2, 20, 21, 22, 23], [0, 9, 10, 30, 31, 50, 51]])
     gaps = torch.tensor([[0, 1, 2, 4, 5, 8, 9], [-1, 3, 4, 6, 7, 9, 12]])
     shuffled = torch.tensor([[3, 0, 2, 1, 5, 4, 6], [-1, 2, 1, 0, -1, 4, 3]])
-    for window in (1, 3, 6, None):
+    ordered = torch.arange(7).expand(2, 7)
+    for window in (1, 3, 6, 7, None):
         yield "packed", packed, packed, window
         yield "gaps", gaps, gaps, window
         yield "shuffled", shuffled, shuffled, window
+        yield "only keys shuffled", ordered, shuffled, window
+        yield "only queries shuffled", shuffled, ordered, window
         yield "middle of the keys", torch.tensor([[2, 3], [4, 5]]), shuffled, window
     yield "stale", torch.tensor([[100], [101]]), torch.tensor([[100, 1, 2, 3], [-1, 101, 98, 3]]), 4
 

@@ -176,6 +176,9 @@ def test_beyond_the_window_each_chunk_has_only_its_own_keys(monkeypatch):
     at = torch.arange(12).expand(2, 12)
     calls = Recorder(monkeypatch).attend(at, at, 3)
     assert [k[2] for _, k, _, _ in calls] == [4, 6, 6]  # 4 queries and the W − 1 before them
+    padded = torch.tensor([[*range(12)], [-1] * 6 + [*range(6)]])
+    calls = Recorder(monkeypatch).attend(padded, padded, 3)
+    assert [k[2] for _, k, _, _ in calls] == [4, 6, 6]
 
 
 def test_one_query_brings_its_group_as_rows_and_a_full_ring_needs_no_mask(monkeypatch):
