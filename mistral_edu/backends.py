@@ -24,6 +24,7 @@ from torch import Tensor
 
 from mistral_edu import flash_attention as flash
 from mistral_edu.backend_errors import BackendUnavailable
+from mistral_edu.flex_attention import flex_attention
 from mistral_edu.sdpa_attention import sdpa_attention
 from mistral_edu.sliding_window import visible
 
@@ -134,6 +135,7 @@ class Backend:
 REGISTRY: dict[str, Backend] = {
     "eager": Backend(eager_attention, _runs_everywhere),
     "sdpa": Backend(sdpa_attention, _runs_everywhere),
+    "flex": Backend(flex_attention, _runs_everywhere),
     "flash": Backend(flash.flash_attention, flash.why_unavailable, flash.why_unfit),
 }
 PREFERENCE = ("flash", "sdpa", "eager")  # what "auto" tries, best first

@@ -83,6 +83,8 @@ def odd_positions() -> Iterator[Case]:
     packed = torch.tensor([[0, 1, 2, 20, 21, 22, 23], [0, 9, 10, 30, 31, 50, 51]])
     gaps = torch.tensor([[0, 1, 2, 4, 5, 8, 9], [-1, 3, 4, 6, 7, 9, 12]])
     shuffled = torch.tensor([[3, 0, 2, 1, 5, 4, 6], [-1, 2, 1, 0, -1, 4, 3]])
+    swapped = torch.tensor([[0, 2, 1, 4, 3, 6, 5], [0, 1, 3, 2, 4, 5, 6]])
+    twice = torch.tensor([[0, 1, 1, 1, 2, 2, 3], [-1, 0, 0, 5, 5, 6, 6]])
     ordered = torch.arange(7).expand(2, 7)
     for window in (1, 3, 6, 7, None):
         yield "packed", packed, packed, window
@@ -90,6 +92,8 @@ def odd_positions() -> Iterator[Case]:
         yield "shuffled", shuffled, shuffled, window
         yield "only keys shuffled", ordered, shuffled, window
         yield "only queries shuffled", shuffled, ordered, window
+        yield "only queries swapped", swapped, ordered, window
+        yield "several keys at one position", ordered, twice, window
         yield "middle of the keys", torch.tensor([[2, 3], [4, 5]]), shuffled, window
     yield "stale", torch.tensor([[100], [101]]), torch.tensor([[100, 1, 2, 3], [-1, 101, 98, 3]]), 4
 

@@ -196,17 +196,37 @@ def test_no_tensor_has_an_entry_for_every_query_and_key(kernels, monkeypatch):
     assert 0 < largest.most < 512 * 512
 
 
-def test_gradients_equal_those_of_the_oracle(kernels):
-    at = torch.tensor([[-1, -1, 0, 1, 2, 3], [0, 1, 2, 3, 4, 5]])
-    given = tensors(1, at, at, dtype=torch.float16)
+PADDED = torch.tensor([[-1, -1, 0, 1, 2, 3], [0, 1, 2, 3, 4, 5]])
+RING = torch.tensor([[8, 9, 7], [0, 1, -1]])
+
+
+@pytest.mark.parametrize(
+    ("q_positions", "k_positions"), [(PADDED, PADDED), (torch.tensor([[9], [1]]), RING)]
+)
+def test_gradients_equal_those_of_the_oracle(kernels, q_positions, k_positions):
+    given = tensors(1, q_positions, k_positions, dtype=torch.float16)
     pairs = []
     for function, dtype in ((attend, torch.float16), (backends.eager_attention, torch.float32)):
         own = [x.detach().clone().to(dtype).requires_grad_() for x in given]
-        (function(*own, at, at, 3).float() ** 2).sum().backward()
+        (function(*own, q_positions, k_positions, 3).float() ** 2).sum().backward()
         pairs.append([x.grad.float() for x in own])
     for found, expected in zip(*pairs, strict=True):
         assert (found - expected).abs().max() <= 2e-2
-        assert not found[0, :, :2].any()
+    assert not pairs[0][0].transpose(1, 2)[q_positions < 0].any()
+
+
+@torch.no_grad()
+def test_what_a_kernel_makes_of_a_row_without_keys_does_no_harm(kernels, monkeypatch):
+    attend_one = flash_stand_in.attend_one
+
+    def nan_without_keys(q, k, *rest):
+        return attend_one(q, k, *rest) if len(k) else torch.full_like(q, float("nan"))
+
+    monkeypatch.setattr(flash_stand_in, "attend_one", nan_without_keys)
+    q_positions = torch.tensor([[9], [-1]])
+    q, k, v = tensors(0, q_positions, RING, dtype=torch.float16)
+    out = attend(q, k, v, q_positions, RING, 3)
+    assert out[0].isfinite().all() and out[0].any() and not out[1].any()
 
 
 @torch.no_grad()
