@@ -42,9 +42,18 @@ def sdpa_attention(
     """
     if q.shape[2] == 1:
         return _one_query(q, k, v, q_positions, k_positions, window)
-    if q.device.type == "cpu" and is_plainly_causal(q_positions, k_positions, window):
+    if may_look(q) and is_plainly_causal(q_positions, k_positions, window):
         return functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
     return _chunks_of_queries(q, k, v, q_positions, k_positions, window)
+
+
+def may_look(x: Tensor) -> bool:
+    """Whether numbers on the device of `x` can be looked at without waiting for it.
+
+    >>> may_look(torch.zeros(1)), may_look(torch.zeros(1, device="meta"))
+    (True, False)
+    """
+    return x.device.type == "cpu"
 
 
 def is_plainly_causal(
@@ -87,7 +96,7 @@ def _chunks_of_queries(
     k_positions: Int[Tensor, "B S"],
     window: int | None,
 ) -> Float[Tensor, "B H T D"]:
-    size = CPU_CHUNK if q.device.type == "cpu" else DEVICE_CHUNK
+    size = CPU_CHUNK if may_look(q) else DEVICE_CHUNK
     pieces = []
     for rows, at in zip(q.split(size, dim=2), q_positions.split(size, dim=1), strict=True):
         own = columns_seen(at, k_positions, window)
@@ -106,7 +115,7 @@ def columns_seen(
     >>> columns_seen(torch.tensor([[6, 7]]), torch.arange(9)[None], window=3)
     slice(4, 8, None)
     """
-    if k_positions.device.type != "cpu":
+    if not may_look(k_positions):
         return slice(0, k_positions.shape[1])
     far = torch.iinfo(k_positions.dtype).max
     lowest = q_positions.masked_fill(q_positions < 0, far).amin(dim=1, keepdim=True)
@@ -125,9 +134,9 @@ def _masked(
     v: Float[Tensor, "B Hkv S D"],
     seen: Bool[Tensor, "B one rows S"],
 ) -> Float[Tensor, "B H T D"]:
-    if q.device.type == "cpu" and seen.all():
+    if may_look(q) and seen.all():
         return functional.scaled_dot_product_attention(q, k, v, enable_gqa=True)
-    if q.device.type != "cpu" and q.shape[1] != k.shape[1]:
+    if not may_look(q) and q.shape[1] != k.shape[1]:
         k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for x in (k, v))
     # Kernels disagree on a row without a visible key (zeros, NaN; pytorch issues 103749, 110213).
     # Let such a row see everything, then discard what it saw.

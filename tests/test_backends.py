@@ -147,8 +147,12 @@ def test_auto_takes_the_best_that_can_run(monkeypatch):
     assert backends.resolve("auto") == "flash"
 
 
-def test_fused_attention_equals_the_oracle_wherever_tokens_can_stand(monkeypatch):
+@pytest.mark.parametrize("device", ["cpu", "another"])
+def test_fused_attention_equals_the_oracle_wherever_tokens_can_stand(monkeypatch, device):
     monkeypatch.setattr(sdpa_attention, "CPU_CHUNK", 4)  # so that small cases have several
+    monkeypatch.setattr(sdpa_attention, "DEVICE_CHUNK", 5)
+    if device == "another":  # the path of a GPU, taken here
+        monkeypatch.setattr(sdpa_attention, "may_look", lambda x: False)
     for seed, (name, q_positions, k_positions, window) in enumerate(every_case()):
         q, k, v = tensors(seed, q_positions, k_positions)
         at = (q_positions, k_positions, window)
@@ -202,6 +206,27 @@ def test_one_query_brings_its_group_as_rows_and_a_full_ring_needs_no_mask(monkey
     ring = torch.tensor([[8, 9, 7], [3, 4, 5]])
     ((q, k, mask, is_causal),) = Recorder(monkeypatch).attend(torch.tensor([[9], [5]]), ring, 3)
     assert (q, k) == ((2, 2, 2, 6), (2, 2, 3, 6)) and mask is None and not is_causal
+
+
+def test_off_the_cpu_grouped_heads_are_repeated_where_there_is_a_mask(monkeypatch):
+    monkeypatch.setattr(sdpa_attention, "may_look", lambda x: False)
+    at = torch.arange(6).expand(2, 6)
+    ((q, k, mask, _),) = Recorder(monkeypatch).attend(at, at, 3)
+    assert q[1] == k[1] == 4 and mask is not None
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize(
+    ("dtype", "bound"), [(torch.float32, 1e-4), (torch.float16, 2e-3), (torch.bfloat16, 2e-2)]
+)
+def test_fused_attention_on_a_gpu_equals_the_oracle(dtype, bound):
+    for seed, (name, q_positions, k_positions, window) in enumerate(every_case()):
+        q, k, v = tensors(seed, q_positions, k_positions, dtype=dtype)
+        at = (q_positions, k_positions)
+        expected = backends.eager_attention(q.float(), k.float(), v.float(), *at, window)
+        found = backends.sdpa_attention(*(x.to("cuda") for x in (q, k, v, *at)), window).cpu()
+        assert (found - expected).abs().max() <= bound, (name, window)
 
 
 def test_off_the_cpu_positions_are_never_looked_at():

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from torch.nn.attention import flex_attention as library
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mistral_edu import backends, flash_attention, flash_kernels, spans
@@ -62,6 +63,17 @@ def test_flash_equals_the_oracle_wherever_tokens_can_stand(kernels, dtype):
     names = {name for name, _ in flash_stand_in.calls}
     both = {"flash_attn_varlen_func", "flash_attn_with_kvcache"}
     assert names == (both if kernels == "package" else {"_flash_attention_forward"})
+
+
+@torch.no_grad()
+def test_in_half_precision_all_backends_agree(kernels, monkeypatch):
+    monkeypatch.setattr(library, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", True)
+    for seed, (name, q_positions, k_positions, window) in enumerate(list(every_case())[::4]):
+        q, k, v = tensors(seed, q_positions, k_positions, dtype=torch.float16)
+        at = (q_positions, k_positions, window)
+        results = [backends.get(other)(q, k, v, *at) for other in backends.REGISTRY]
+        spread = torch.stack(results).float()
+        assert (spread.amax(0) - spread.amin(0)).max() <= BOUND[torch.float16], (name, window)
 
 
 @pytest.mark.gpu
