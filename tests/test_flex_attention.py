@@ -133,3 +133,13 @@ def test_blocks_are_found_once_for_all_layers(monkeypatch):
     with torch.no_grad():
         model(random_ids(model, 1, 5))
     assert len(asked) == 1
+
+
+def test_what_a_kernel_makes_of_a_query_that_sees_nothing_does_no_harm(monkeypatch):
+    def kernel(q, k, v, block_mask, enable_gqa):
+        return torch.full_like(q, float("nan"))
+
+    monkeypatch.setattr(flex_attention, "_kernel", lambda is_compiled: kernel)
+    at = torch.tensor([[-1, -1]])
+    q, k, v = tensors(0, at, at)
+    assert not flex_attention.flex_attention(q, k, v, at, at, 2).any()
