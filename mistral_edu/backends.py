@@ -21,15 +21,14 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn import functional
 
+from mistral_edu import flash_attention as flash
+from mistral_edu.backend_errors import BackendUnavailable
+from mistral_edu.flex_attention import flex_attention
+from mistral_edu.sdpa_attention import sdpa_attention
 from mistral_edu.sliding_window import visible
 
 AttentionFunction = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, int | None], Tensor]
-
-
-class BackendUnavailable(RuntimeError):
-    """The attention backend asked for cannot run here; the message says why and what to do."""
 
 
 def attention_scores(
@@ -110,48 +109,34 @@ def eager_attention(
     return weighted_sum(attention_weights(q, k, q_positions, k_positions, window), v)
 
 
-def sdpa_attention(
-    q: Float[Tensor, "B H T D"],
-    k: Float[Tensor, "B Hkv S D"],
-    v: Float[Tensor, "B Hkv S D"],
-    q_positions: Int[Tensor, "B T"],
-    k_positions: Int[Tensor, "B S"],
-    window: int | None,
-) -> Float[Tensor, "B H T D"]:
-    """PyTorch's fused attention, with the visibility rule as its mask.
-
-    The mask is dropped when every key is visible, the usual case when decoding.
-
-    >>> x, at = torch.ones(1, 1, 2, 4), torch.tensor([[-1, 0]])
-    >>> sdpa_attention(x, x, x, at, at, window=4)[0, 0]
-    tensor([[0., 0., 0., 0.],
-            [1., 1., 1., 1.]])
-    """
-    seen = visible(q_positions, k_positions, window)[:, None]  # (B, 1, T, S)
-    if seen.all():
-        return functional.scaled_dot_product_attention(q, k, v, enable_gqa=True)
-    # Kernels disagree on a row without a visible key (zeros, NaN; pytorch issues 103749, 110213).
-    # Let such a row see everything, then discard what it saw.
-    blind = ~seen.any(dim=-1, keepdim=True)
-    out = functional.scaled_dot_product_attention(q, k, v, attn_mask=seen | blind, enable_gqa=True)
-    return out.masked_fill(blind, 0.0)
-
-
 def _runs_everywhere() -> str | None:
+    return None
+
+
+def _fits_everything(device: torch.device, dtype: torch.dtype) -> str | None:
     return None
 
 
 @dataclass(frozen=True)
 class Backend:
-    """One entry of the registry: how to attend, and the reason it cannot run here, if any."""
+    """One entry of the registry.
+
+    Args:
+        attend: the function.
+        why_unavailable: the reason it cannot run here, if any.
+        why_unfit: the reason a model on some device, of some type, cannot use it, if any.
+    """
 
     attend: AttentionFunction
     why_unavailable: Callable[[], str | None]
+    why_unfit: Callable[[torch.device, torch.dtype], str | None] = _fits_everything
 
 
 REGISTRY: dict[str, Backend] = {
     "eager": Backend(eager_attention, _runs_everywhere),
     "sdpa": Backend(sdpa_attention, _runs_everywhere),
+    "flex": Backend(flex_attention, _runs_everywhere),
+    "flash": Backend(flash.flash_attention, flash.why_unavailable, flash.why_unfit),
 }
 PREFERENCE = ("flash", "sdpa", "eager")  # what "auto" tries, best first
 
@@ -165,25 +150,43 @@ def available() -> dict[str, str | None]:
     return {name: backend.why_unavailable() for name, backend in REGISTRY.items()}
 
 
-def resolve(name: str) -> str:
+def resolve(
+    name: str,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> str:
     """The backend that `attention=name` means here: itself, or the best one for "auto".
+
+    Args:
+        name: a backend's name, or "auto".
+        device, dtype: of the model, for "auto"; PyTorch's defaults if None.
 
     Raises:
         ValueError: for a name that is not in the registry.
         BackendUnavailable: for one that cannot run here.
 
-    >>> resolve("eager")
-    'eager'
+    >>> resolve("eager"), resolve("auto", "cpu", torch.float32)
+    ('eager', 'sdpa')
     """
-    reasons = available()
     if name == "auto":
-        return next(choice for choice in PREFERENCE if reasons.get(choice, "absent") is None)
+        return _best(
+            torch.get_default_device() if device is None else torch.device(device),
+            torch.get_default_dtype() if dtype is None else dtype,
+        )
     if name not in REGISTRY:
         choices = ", ".join(["auto", *REGISTRY])
         raise ValueError(f"attention={name!r} is not a backend: choose one of {choices}")
-    if reasons[name] is not None:
-        raise BackendUnavailable(f"attention={name!r} cannot run here: {reasons[name]}")
+    if (reason := REGISTRY[name].why_unavailable()) is not None:
+        raise BackendUnavailable(f"attention={name!r} cannot run here: {reason}")
     return name
+
+
+def _best(device: torch.device, dtype: torch.dtype) -> str:
+    for name in PREFERENCE:
+        backend = REGISTRY.get(name)
+        if backend and not (backend.why_unavailable() or backend.why_unfit(device, dtype)):
+            return name
+    raise BackendUnavailable(f"none of {', '.join(PREFERENCE)} can run on {device} in {dtype}")
 
 
 def get(name: str) -> AttentionFunction:

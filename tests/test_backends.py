@@ -4,11 +4,25 @@ import math
 
 import pytest
 import torch
+from torch.nn.attention import flex_attention as library
 
-from mistral_edu import backends
+from mistral_edu import backends, sdpa_attention
+from tests.attention_cases import every_case, tensors
 from tests.models import random_ids, small_model
 
-BACKENDS = [name for name, reason in backends.available().items() if reason is None]
+# Those for the float32 tensors on a CPU that are used here; flash has tests of its own.
+BACKENDS = [
+    name
+    for name, entry in backends.REGISTRY.items()
+    if not (entry.why_unavailable() or entry.why_unfit(torch.device("cpu"), torch.float32))
+]
+WITH_GRADIENTS = [name for name in BACKENDS if name != "flex"]  # which has none on a CPU
+
+
+@pytest.fixture(autouse=True)
+def flex_without_tracing(monkeypatch):
+    """The same formulas, without tracing them anew for every shape."""
+    monkeypatch.setattr(library, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", True)
 
 
 def attend_by_loops(q, k, v, q_positions, k_positions, window):
@@ -63,7 +77,7 @@ def test_consecutive_query_heads_share_a_key_value_head(name, shared):
     torch.testing.assert_close(backends.get(name)(*case, 8).double(), expected, rtol=0, atol=2e-6)
 
 
-@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("name", WITH_GRADIENTS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_a_query_that_sees_nothing_yields_zeros_and_finite_gradients(name, dtype):
     q, k, v, _, k_positions = random_case(0, 3, 5)
@@ -83,7 +97,7 @@ def test_a_kernel_that_makes_nan_of_a_blind_row_does_no_harm(monkeypatch):
         scores = q @ k.mT / math.sqrt(q.shape[-1])
         return scores.masked_fill(~attn_mask, float("-inf")).softmax(-1) @ v
 
-    monkeypatch.setattr(backends.functional, "scaled_dot_product_attention", kernel)
+    monkeypatch.setattr(sdpa_attention.functional, "scaled_dot_product_attention", kernel)
     q, k, v, _, k_positions = random_case(0, 3, 5)
     q_positions = torch.tensor([[-1, 4, 20], [-1, -1, -1]])
     found = backends.sdpa_attention(q, k, v, q_positions, k_positions, 6)
@@ -92,6 +106,7 @@ def test_a_kernel_that_makes_nan_of_a_blind_row_does_no_harm(monkeypatch):
 
 
 @pytest.mark.parametrize("name", BACKENDS)
+@torch.no_grad()
 def test_the_loss_over_a_long_text_is_the_same_under_every_backend(name):
     model, eager = small_model(attention=name), small_model(attention="eager")
     ids = random_ids(model, 2, 40)
@@ -130,3 +145,93 @@ def test_auto_takes_the_best_that_can_run(monkeypatch):
     entry = backends.Backend(backends.eager_attention, lambda: None)
     monkeypatch.setitem(backends.REGISTRY, "flash", entry)
     assert backends.resolve("auto") == "flash"
+
+
+@pytest.mark.parametrize("device", ["cpu", "another"])
+def test_fused_attention_equals_the_oracle_wherever_tokens_can_stand(monkeypatch, device):
+    monkeypatch.setattr(sdpa_attention, "CPU_CHUNK", 4)  # so that small cases have several
+    monkeypatch.setattr(sdpa_attention, "DEVICE_CHUNK", 5)
+    if device == "another":  # the path of a GPU, taken here
+        monkeypatch.setattr(sdpa_attention, "may_look", lambda x: False)
+    for seed, (name, q_positions, k_positions, window) in enumerate(every_case()):
+        q, k, v = tensors(seed, q_positions, k_positions)
+        at = (q_positions, k_positions, window)
+        found, expected = (
+            f(q, k, v, *at) for f in (backends.sdpa_attention, backends.eager_attention)
+        )
+        assert (found - expected).abs().max() <= 2e-6, (name, window)
+
+
+class Recorder:
+    """The real kernel, and a note of what it was asked."""
+
+    def __init__(self, monkeypatch):
+        self.calls = []
+        kernel = sdpa_attention.functional.scaled_dot_product_attention
+
+        def record(q, k, v, attn_mask=None, is_causal=False, enable_gqa=False):
+            self.calls.append((q.shape, k.shape, attn_mask, is_causal))
+            return kernel(q, k, v, attn_mask=attn_mask, is_causal=is_causal, enable_gqa=enable_gqa)
+
+        monkeypatch.setattr(sdpa_attention.functional, "scaled_dot_product_attention", record)
+
+    def attend(self, q_positions, k_positions, window):
+        self.calls.clear()
+        q, k, v = tensors(0, q_positions, k_positions)
+        backends.sdpa_attention(q, k, v, q_positions, k_positions, window)
+        assert all(len(q) == len(k) == 4 for q, k, _, _ in self.calls)
+        return self.calls
+
+
+def test_inside_the_window_no_mask_is_made(monkeypatch):
+    at = torch.arange(9).expand(2, 9)
+    ((_, _, mask, is_causal),) = Recorder(monkeypatch).attend(at, at, 9)
+    assert mask is None and is_causal
+
+
+def test_beyond_the_window_each_chunk_has_only_its_own_keys(monkeypatch):
+    monkeypatch.setattr(sdpa_attention, "CPU_CHUNK", 4)
+    at = torch.arange(12).expand(2, 12)
+    calls = Recorder(monkeypatch).attend(at, at, 3)
+    assert [k[2] for _, k, _, _ in calls] == [4, 6, 6]  # 4 queries and the W − 1 before them
+    padded = torch.tensor([[*range(12)], [-1] * 6 + [*range(6)]])
+    calls = Recorder(monkeypatch).attend(padded, padded, 3)
+    assert [k[2] for _, k, _, _ in calls] == [4, 6, 6]
+    within = torch.tensor([[*range(8), -1, *range(8, 11)]])
+    calls = Recorder(monkeypatch).attend(within, within, 3)
+    assert [k[2] for _, k, _, _ in calls] == [4, 6, 6]
+
+
+def test_one_query_brings_its_group_as_rows_and_a_full_ring_needs_no_mask(monkeypatch):
+    ring = torch.tensor([[8, 9, 7], [3, 4, 5]])
+    ((q, k, mask, is_causal),) = Recorder(monkeypatch).attend(torch.tensor([[9], [5]]), ring, 3)
+    assert (q, k) == ((2, 2, 2, 6), (2, 2, 3, 6)) and mask is None and not is_causal
+
+
+def test_off_the_cpu_grouped_heads_are_repeated_where_there_is_a_mask(monkeypatch):
+    monkeypatch.setattr(sdpa_attention, "may_look", lambda x: False)
+    at = torch.arange(6).expand(2, 6)
+    ((q, k, mask, _),) = Recorder(monkeypatch).attend(at, at, 3)
+    assert q[1] == k[1] == 4 and mask is not None
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize(
+    ("dtype", "bound"), [(torch.float32, 1e-4), (torch.float16, 2e-3), (torch.bfloat16, 2e-2)]
+)
+def test_fused_attention_on_a_gpu_equals_the_oracle(dtype, bound):
+    for seed, (name, q_positions, k_positions, window) in enumerate(every_case()):
+        q, k, v = tensors(seed, q_positions, k_positions, dtype=dtype)
+        at = (q_positions, k_positions)
+        expected = backends.eager_attention(q.float(), k.float(), v.float(), *at, window)
+        found = backends.sdpa_attention(*(x.to("cuda") for x in (q, k, v, *at)), window).cpu()
+        assert (found - expected).abs().max() <= bound, (name, window)
+
+
+def test_off_the_cpu_positions_are_never_looked_at():
+    at = torch.arange(6, device="meta").expand(2, 6)  # looking at a meta tensor is an error
+    for queries in (at, at[:, :1]):
+        q, k, v = (x.to("meta") for x in tensors(0, queries, at))
+        out = backends.sdpa_attention(q, k, v, queries, at, 3)
+        assert out.shape == q.shape and out.is_meta
