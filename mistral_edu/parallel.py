@@ -2,9 +2,9 @@
 
     W_o [a₁; a₂] = W_o₁ a₁ + W_o₂ a₂:   rank r computes term r, a sum over the ranks adds them
 
-W_q, W_k, W_v, W_gate and W_up are cut by rows, so each rank computes its own heads and channels with
-nothing said to the others; W_o and W_down by columns, so what they give are terms of a sum. Hence
-two sums of (B, T, C) a layer, and one for the embedding; the logits are gathered once.
+W_q, W_k, W_v, W_gate and W_up are cut by rows, so that a rank computes its own heads and channels
+alone; W_o and W_down by columns, so that what they give are terms of a sum. Hence two sums of
+(B, T, C) a layer and one for the embedding; the logits are gathered once.
 
 Source: Shoeybi et al., "Megatron-LM" (arXiv 1909.08053), section 3.
 Lesson: 16_beyond_one_machine.
@@ -13,7 +13,7 @@ Conventions
     The engine is PyTorch's own: a plan says how each matrix is cut, DTensor does the talking.
     Query heads stay with their key/value head, so the number of ranks divides Hkv, and a rank's
     cache holds Hkv / ranks heads. Norms are small and on every rank.
-    Vocabulary and feed-forward width may be any: the last ranks get less.
+    The feed-forward width must be divisible too; of the vocabulary the last ranks may get less.
     Every rank runs the same program on the same tokens and gets all logits.
 """
 
@@ -70,8 +70,8 @@ def rank_config(config: MistralConfig, ranks: int) -> MistralConfig:
     """What one rank's caches and head masks are sized by: its share of the heads.
 
     Raises:
-        ValueError: if the key/value heads do not fall into `ranks` equal parts, or query heads
-            were pruned, so that the parts would differ.
+        ValueError: if the key/value heads or the feed-forward channels do not fall into `ranks`
+            equal parts, or query heads were pruned, so that the parts would differ.
 
     >>> share = rank_config(MistralConfig.mistral_7b_v0_1(), ranks=4)
     >>> share.num_attention_heads, share.num_key_value_heads, share.head_dim
@@ -83,6 +83,11 @@ def rank_config(config: MistralConfig, ranks: int) -> MistralConfig:
         raise ValueError(
             f"num_key_value_heads={shared} is not divisible by the number of ranks, {ranks}: a "
             f"key/value head cannot be cut, so start one of {fitting} processes"
+        )
+    if config.intermediate_size % ranks:
+        raise ValueError(
+            f"intermediate_size={config.intermediate_size} is not divisible by the number of "
+            f"ranks, {ranks}: start another number of processes"
         )
     if any(config.pruned_heads.values()):
         raise ValueError(
@@ -177,11 +182,12 @@ def joined() -> Iterator[DeviceMesh]:
     device = "cuda" if torch.cuda.device_count() >= here else "cpu"
     if device == "cuda":
         torch.cuda.set_device(place)
-    started_plainly = "RANK" not in os.environ
-    alone = {"store": distributed.HashStore(), "rank": 0, "world_size": 1}
-    distributed.init_process_group(
-        "nccl" if device == "cuda" else "gloo", **(alone if started_plainly else {})
-    )
+    backend = "nccl" if device == "cuda" else "gloo"
+    if "RANK" in os.environ:
+        distributed.init_process_group(backend)
+    else:
+        store = distributed.HashStore()  # in this process: there is nobody to meet
+        distributed.init_process_group(backend, store=store, rank=0, world_size=1)
     try:
         yield init_device_mesh(device, (distributed.get_world_size(),))
     finally:

@@ -6,8 +6,9 @@ Lesson: 16_beyond_one_machine.
 
 Conventions
     The model's parameters say how they are cut: they are DTensors on the meta device.
-    Safetensors are mapped, and of a mapping only the pages that are looked at are read. W_q and W_k
-    of a folder in Mistral's own layout are reordered whole, one at a time, before they are cut.
+    Safetensors are mapped and only the part is copied, so memory holds the part. Columns lie in
+    pieces: the system may fetch the bytes between them too, and forgets them when it must.
+    W_q and W_k of a folder in Mistral's own layout are reordered whole, one at a time, then cut.
 """
 
 from collections.abc import Mapping
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 def own_part(whole: Tensor, axis: int, rank: int, ranks: int) -> Tensor:
     """A rank's part of a matrix: equal parts along `axis`, only the last ones may be smaller.
 
-    A view: of a tensor that is mapped from a file, the other parts are never read.
+    A view: of a tensor that is mapped from a file, the other parts are not looked at.
 
     >>> [own_part(torch.arange(5), 0, rank, ranks=3).tolist() for rank in range(3)]
     [[0, 1], [2, 3], [4]]
