@@ -30,17 +30,17 @@ TIED = {  # and as many key/value heads as heads, together wider than the residu
     "tie_word_embeddings": True,
     "sliding_window": None,
 }
-CASES = {"grouped": GROUPED, "tied": TIED, "original": GROUPED}
+CASES = {"grouped": GROUPED, "tied": TIED}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """The checkpoints that the ranks read."""
     folder = tmp_path_factory.mktemp("parallel")
-    for name in ("grouped", "tied"):
-        small_model(**CASES[name]).save_pretrained(folder / name)
-    small_model(seed=1, **GROUPED).save_pretrained(folder / "converted")
-    convert(folder / "converted", folder / "original", "original", progress=False)
+    for name, fields in CASES.items():
+        small_model(**fields).save_pretrained(folder / name)
+    convert(folder / "grouped", folder / "original", "original", progress=False)
+    small_model(**GROUPED).save_pretrained(folder / "half", dtype=torch.float16)
     small_model(num_key_value_heads=1).save_pretrained(folder / "one head")
     return folder
 
@@ -70,16 +70,18 @@ def found(folder) -> list[dict]:
 
 @pytest.fixture(params=[2, 4])
 def group(request, found) -> list[dict]:
-    """What the ranks of one group found; with two ranks there are two groups, alike."""
+    """What the ranks of one group found."""
     return [each[request.param] for each in found[: request.param]]
 
 
 @pytest.fixture(scope="module")
 def alone(folder) -> dict[str, MistralForCausalLM]:
-    """Each case in one process: the oracle."""
+    """Each checkpoint in one process: the oracle."""
     return {
-        case: MistralForCausalLM.from_pretrained(folder / case, attention="eager")
-        for case in CASES
+        name: MistralForCausalLM.from_pretrained(
+            folder / name, dtype=torch.float32, attention="eager"
+        )
+        for name in (*CASES, "original", "half")
     }
 
 
@@ -113,12 +115,16 @@ def test_the_parts_of_all_ranks_are_the_model_and_about_equal(group, alone, case
 @pytest.mark.parametrize("case", CASES)
 def test_loading_looks_at_nothing_but_the_part(group, alone, case):
     whole, _ = sizes(alone[case])
-    reordered = 0
-    if case == "original":  # pairs → halves, for which W_q and W_k are needed whole
-        named = alone[case].named_parameters()
-        reordered = 4 * sum(p.numel() for name, p in named if "q_proj" in name or "k_proj" in name)
     for rank in group:
-        assert rank[case]["looked at"] == rank[case]["bytes"] - whole + reordered
+        assert rank[case]["looked at"] == rank[case]["bytes"] - whole
+
+
+@pytest.mark.parametrize("case", ["original", "half"])
+def test_other_layouts_and_types_are_read_too(group, alone, case):
+    with torch.no_grad():
+        expected = alone[case](torch.tensor([[1, 5, 9, 3, 7, 8]])).logits
+    for rank in group:
+        assert difference(rank[case], expected) <= 1e-5
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -127,6 +133,10 @@ def test_a_cache_holds_the_key_value_heads_of_its_rank_only(group, alone, case):
     for rank in group:
         assert rank[case]["cached heads"] * len(group) == CASES[case]["num_key_value_heads"]
         assert rank[case]["cache bytes"] * len(group) == expected.nbytes
+
+
+def test_logits_are_plain_tensors_that_wait_for_nothing(group):
+    assert {rank[case]["type"] for rank in group for case in CASES} == {"Tensor"}
 
 
 def test_ranks_talk_twice_a_layer_and_at_both_ends(group):
