@@ -22,6 +22,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import distributed
@@ -111,8 +112,9 @@ def parallelize(model: MistralForCausalLM, mesh: DeviceMesh) -> MistralForCausal
     # No rank sends its weights to others: there are none yet, and each will read its own.
     parallelize_module(model, mesh, plan(), src_data_rank=None)
     for layer in model.model.layers:
-        layer.self_attn.heads = list(range(share.num_attention_heads))
-        layer.self_attn.shared = [head // share.group_size for head in layer.self_attn.heads]
+        attention: Any = layer.self_attn
+        attention.heads = list(range(share.num_attention_heads))
+        attention.shared = [head // share.group_size for head in attention.heads]
     for part in (model, model.model):
         part.config = share
     return model

@@ -47,7 +47,7 @@ def texts(vocabulary: int, *lengths: int) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def answers(model: MistralForCausalLM) -> dict[str, Tensor]:
-    """Logits of prompts without a cache, in chunks, and with steps of decoding; and what follows."""
+    """Logits of prompts with steps of decoding, without a cache and in chunks; and drawn tokens."""
     ids, mask = texts(model.config.vocab_size, *(length + STEPS for length in PROMPTS))
     real, last = mask.bool(), ids.shape[1] - STEPS
     output = model(ids[:, :last], mask[:, :last], use_cache=True)
