@@ -217,7 +217,7 @@ def load_int8(
         else:
             owner: Any = model.get_submodule(module)
             owner.weight = nn.Parameter(tensor.to(dtype))
-        del tensor
+        del tensor  # before the next one is read
     if not head:  # a head of its own is not tied
         model.tie_weights()
     return model.eval()

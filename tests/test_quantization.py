@@ -20,6 +20,7 @@ from mistral_edu.quantization import (
 )
 from mistral_edu.weights.convert import convert
 from mistral_edu.weights.errors import WeightsError
+from mistral_edu.weights.safetensors_files import SafetensorsFile
 from tests.models import chunked_logits, difference, random_ids, small_config, small_model
 
 ROUNDING = 1e-5  # of a step: dividing in float32 by a step of which a weight holds up to 127
@@ -214,17 +215,21 @@ def test_tied_embeddings_stay_tied(tmp_path):
 
 
 def test_while_loading_there_is_never_more_than_one_matrix_in_full(folders, monkeypatch):
-    alive, most = weakref.WeakSet(), []
-    original = lesson.quantize_weight
+    full, alive = weakref.WeakSet(), []
+    quantize, read = lesson.quantize_weight, SafetensorsFile.read
 
-    def watched(weight):
-        alive.add(weight)
-        most.append(len(alive))
-        return original(weight)
+    def watched_quantize(weight):
+        full.add(weight)
+        return quantize(weight)
 
-    monkeypatch.setattr(lesson, "quantize_weight", watched)
+    def watched_read(file, name):
+        alive.append(len(full))
+        return read(file, name)
+
+    monkeypatch.setattr(lesson, "quantize_weight", watched_quantize)
+    monkeypatch.setattr(SafetensorsFile, "read", watched_read)
     load_int8(folders / "ours")
-    assert most == [1] * (7 * 2)
+    assert alive == [0] * (9 * 2 + 3), "whatever was read before is gone when the next is read"
 
 
 def test_a_checkpoint_that_does_not_fit_is_refused_before_it_is_read(folders, monkeypatch):
