@@ -62,7 +62,7 @@ def found(folder) -> list[dict]:
     for process in ranks:
         process.start()
     for process in ranks:
-        process.join(timeout=120)
+        process.join(timeout=300)
         process.kill()
     assert [process.exitcode for process in ranks] == [0] * RANKS
     return [torch.load(folder / f"{rank}.pt") for rank in range(RANKS)]
