@@ -144,7 +144,7 @@ def load_parallel(
 
     >>> with joined() as mesh, torch.no_grad():  # here a group of one
     ...     load_parallel("tiny", mesh)(torch.tensor([[1, 5]])).logits.shape
-    torch.Size([1, 2, 1024])
+    torch.Size([1, 2, 2048])
     """
     config, source = open_model(local_folder(name, parts=["config", "weights"]))
     require_plausible(config, source)
