@@ -201,7 +201,7 @@ def load_int8(
 
     >>> model = load_int8("tiny", dtype=torch.float32)
     >>> model.model.layers[0].mlp.up_proj
-    Int8Linear(in_features=256, out_features=640)
+    Int8Linear(in_features=128, out_features=320)
     """
     folder = local_folder(name, revision=revision, parts=["config", "weights"])
     config, source = open_model(folder)
