@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 HELP = "make one of the course's measurements again: a table and a figure in data/measurements"
-EXPERIMENTS = ("recall", "perplexity", "classification")
+EXPERIMENTS = ("recall", "perplexity", "pooling", "classification")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
