@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 HELP = "make one of the course's measurements again: a table and a figure in data/measurements"
-EXPERIMENTS = ("recall", "perplexity", "pooling", "classification")
+EXPERIMENTS = ("recall", "perplexity", "pooling", "kv_heads", "classification")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

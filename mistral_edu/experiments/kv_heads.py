@@ -191,10 +191,11 @@ def draw(measurement: Measurement, path: Path) -> None:
         _plot(axes, equal_cache, rows, ("-", "o", BLUE), f"equal cache ({size})")
         label = f"equal window ({settings['window']} tokens)"
         _plot(axes, equal_window, rows, ("--", "s", VERMILLION), label)
-        for row in equal_cache:
-            _note(axes, row, f"W = {row['window']}", -24)
-        for row in equal_window:
-            _note(axes, row, _size(row), 16)
+        for row, other in zip(equal_cache, equal_window, strict=True):
+            # Each label on its own line's outer side, so that they never meet.
+            higher = row["loss"] > other["loss"]
+            _note(axes, row, f"W = {row['window']}", 16 if higher else -24)
+            _note(axes, other, _size(other), -24 if higher else 16)
         heads = [row["kv_heads"] for row in equal_cache]
         axes.set_xscale("log", base=2)
         axes.set_xticks(heads, [str(number) for number in heads])
