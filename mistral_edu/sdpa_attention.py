@@ -85,7 +85,7 @@ def _one_query(
     # The G heads that share a key/value head see the same keys: they are G rows of one head.
     rows = q.reshape(q.shape[0], k.shape[1], -1, q.shape[3])  # (B, H, 1, D) → (B, Hkv, G, D)
     seen = visible(q_positions, k_positions, window)[:, None]  # (B, 1, S) → (B, 1, 1, S)
-    return _masked(rows, k, v, seen).reshape(q.shape)
+    return masked_attention(rows, k, v, seen).reshape(q.shape)
 
 
 def _chunks_of_queries(
@@ -101,7 +101,7 @@ def _chunks_of_queries(
     for rows, at in zip(q.split(size, dim=2), q_positions.split(size, dim=1), strict=True):
         own = columns_seen(at, k_positions, window)
         seen = visible(at, k_positions[:, own], window)[:, None]  # → (B, 1, chunk, own)
-        pieces.append(_masked(rows, k[:, :, own], v[:, :, own], seen))
+        pieces.append(masked_attention(rows, k[:, :, own], v[:, :, own], seen))
     return torch.cat(pieces, dim=2)
 
 
@@ -128,12 +128,18 @@ def columns_seen(
     return slice(int(columns[0]), int(columns[-1]) + 1)
 
 
-def _masked(
+def masked_attention(
     q: Float[Tensor, "B H T D"],
     k: Float[Tensor, "B Hkv S D"],
     v: Float[Tensor, "B Hkv S D"],
     seen: Bool[Tensor, "B one rows S"],
 ) -> Float[Tensor, "B H T D"]:
+    """Fused attention under a mask; a query that sees nothing yields zeros.
+
+    >>> x, seen = torch.ones(1, 1, 2, 4), torch.tensor([[[[False, False], [True, True]]]])
+    >>> masked_attention(x, x, x, seen)[0, 0, :, 0]
+    tensor([0., 1.])
+    """
     if may_look(q) and seen.all():
         return functional.scaled_dot_product_attention(q, k, v, enable_gqa=True)
     if not may_look(q) and q.shape[1] != k.shape[1]:

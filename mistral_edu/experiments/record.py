@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from mistral_edu import paths
+from mistral_edu.weights.whole_files import whole_set
 
 Row = Mapping[str, Any]
 
@@ -54,16 +55,12 @@ class Measurement:
         Returns:
             The JSON file.
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        figure, table = folder / f"{self.name}.png", folder / f"{self.name}.json"
-        partial = figure.with_name(f".{self.name}.{os.getpid()}.png")
-        draw(self, partial)
-        partial.replace(figure)
+        table = f"{self.name}.json"
         text = json.dumps(self.as_json(), indent=1, ensure_ascii=False) + "\n"
-        partial = table.with_name(f".{self.name}.{os.getpid()}.json")
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(table)
-        return table
+        with whole_set(folder) as staging:
+            draw(self, staging / f"{self.name}.png")
+            (staging / table).write_text(text, encoding="utf-8")
+        return folder / table
 
     def as_json(self) -> dict[str, Any]:
         """The measurement with its command, date, machine and versions."""

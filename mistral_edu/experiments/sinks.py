@@ -16,9 +16,9 @@ from contextlib import contextmanager
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn import functional
 
 from mistral_edu import backends
+from mistral_edu.sdpa_attention import masked_attention
 from mistral_edu.sliding_window import visible
 
 NAME = "sinks"
@@ -55,9 +55,7 @@ def sink_attention(
     tensor([1.0000, 0.5000, 0.3333, 0.2500, 0.2000, 0.2000, 1.6000])
     """
     seen = sinks_visible(q_positions, k_positions, window)[:, None]  # (B, T, S) → (B, 1, T, S)
-    blind = ~seen.any(dim=-1, keepdim=True)
-    out = functional.scaled_dot_product_attention(q, k, v, attn_mask=seen | blind, enable_gqa=True)
-    return out.masked_fill(blind, 0.0)
+    return masked_attention(q, k, v, seen)
 
 
 @contextmanager

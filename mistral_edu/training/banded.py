@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mistral_edu import backends
+from mistral_edu.sdpa_attention import masked_attention
 from mistral_edu.sliding_window import visible
 
 NAME = "banded"
@@ -40,14 +41,12 @@ def banded_attention(
     near = torch.stack([_before(k_positions, window), k_positions.unflatten(1, (blocks, window))])
     near_positions = near.permute(1, 2, 0, 3).flatten(0, 1).flatten(1)  # → (B·blocks, 2W)
     seen = visible(q_positions.unflatten(1, (blocks, window)).flatten(0, 1), near_positions, window)
-    blind = ~seen.any(dim=-1, keepdim=True)[:, None]
-    out = functional.scaled_dot_product_attention(
+    out = masked_attention(
         q.unflatten(2, (blocks, window)).transpose(1, 2).flatten(0, 1),
         _two_blocks(k, window),
         _two_blocks(v, window),
-        attn_mask=seen[:, None] | blind,
-        enable_gqa=True,
-    ).masked_fill(blind, 0.0)
+        seen[:, None],
+    )
     return out.unflatten(0, (-1, blocks)).transpose(1, 2).flatten(2, 3)  # → (B, H, T, D)
 
 

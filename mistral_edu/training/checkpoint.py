@@ -6,11 +6,12 @@ The data position is missing because it is the step: a batch is a function of (s
 Lesson: 10_heads_and_training.
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from mistral_edu.weights.whole_files import whole_file
 
 FILE = "checkpoint.pt"
 
@@ -20,7 +21,7 @@ class CheckpointError(ValueError):
 
 
 def write(folder: Path, state: dict[str, Any]) -> Path:
-    """Write the state under a temporary name, make sure it is on the disk, then rename it.
+    """Write the state, whole or not at all.
 
     Whenever the process dies, the file under the final name is the old one or the new one, whole.
 
@@ -31,12 +32,10 @@ def write(folder: Path, state: dict[str, Any]) -> Path:
     (7, ['checkpoint.pt'])
     """
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".{FILE}.partial"
-    with partial.open("wb") as file:
+    path = folder / FILE
+    with whole_file(path) as file:
         torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    return partial.replace(folder / FILE)
+    return path
 
 
 def read(folder: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Lesson: 10_heads_and_training.
 from pathlib import Path
 
 from mistral_edu.training.run import Record
+from mistral_edu.weights.whole_files import whole_file
 
 SMOOTHING = 25
 
@@ -43,6 +44,5 @@ def draw(record: Record, path: Path) -> None:
     axes.set_title(f"After {record.steps} steps the held-out loss is {last:.3f} nats")
     axes.legend()
     axes.grid(visible=True, alpha=0.3)
-    partial = path.with_name(f".{path.name}")
-    figure.savefig(partial, format="png", dpi=110)
-    partial.replace(path)
+    with whole_file(path) as file:
+        figure.savefig(file, format="png", dpi=110)

@@ -12,7 +12,6 @@ Conventions
 """
 
 import json
-import os
 import shutil
 import time
 from dataclasses import asdict, dataclass
@@ -33,6 +32,7 @@ from mistral_edu.training.loop import Trainer, held_out_loss
 from mistral_edu.training.parallel import one_thread_each
 from mistral_edu.training.recipe import Recipe
 from mistral_edu.training.world import stories
+from mistral_edu.weights.whole_files import whole_file
 
 RECORD = "training.json"
 
@@ -224,6 +224,5 @@ def sample(
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    with whole_file(path) as file:
+        file.write(text.encode())
