@@ -76,34 +76,50 @@ def measure(
             caches of equal size have not.
     """
     clock = Clock()
-    if uneven := [number for number in heads if slots % number]:
-        raise ValueError(f"slots={slots} is not a multiple of {uneven} heads: choose one that is")
-    pairs = sorted({(n, w) for n in heads for w in (slots // n, window)})
-    recipes = [
-        recipe_for(seed, steps, {**(shape or {}), "num_key_value_heads": n, "sliding_window": w})
-        for n, w in pairs
-        for seed in seeds
-    ]
+    recipes = recipes_for(steps, seeds, heads, slots, window, shape or {})
     tokenizer = tokenizer_for(recipes[0])
     jobs = [Job(recipe, tokenizer, held_out_rows) for recipe in recipes]
     rows = side_by_side(train_and_measure, jobs, workers, progress=workers > 1)
     equal = {row["cache_bytes"] for row in rows if row["kv_heads"] * row["window"] == slots}
     if len(equal) != 1:
         raise ValueError(f"caches of {sorted(equal)} bytes at slots={slots}; expected equal ones")
-    settings = {
-        "slots": slots,
-        "window": window,
-        "seeds": list(seeds),
-        "held_out_rows": held_out_rows,
-        "training": asdict(recipes[0].training),
-        "curriculum": [asdict(stage) for stage in recipes[0].curriculum],
-        "model": {
-            **recipes[0].model,
-            "num_key_value_heads": "see rows",
-            "sliding_window": "see rows",
-        },
-    }
+    own = {"slots": slots, "window": window, "seeds": list(seeds), "held_out_rows": held_out_rows}
+    settings = own | shared_settings(recipes[0])
     return Measurement("kv_heads", finding(rows, slots), settings, rows, clock.seconds)
+
+
+def recipes_for(
+    steps: int,
+    seeds: Sequence[int],
+    heads: Sequence[int],
+    slots: int,
+    window: int,
+    shape: Mapping[str, Any],
+) -> list[Recipe]:
+    """A recipe for each model on the two lines, and each seed; arguments as for `measure`.
+
+    >>> recipes = recipes_for(30, [0], [1, 4], slots=256, window=64, shape={})
+    >>> [(r.model["num_key_value_heads"], r.model["sliding_window"]) for r in recipes]
+    [(1, 64), (1, 256), (4, 64)]
+    """
+    if uneven := [number for number in heads if slots % number]:
+        raise ValueError(f"slots={slots} is not a multiple of {uneven} heads: choose one that is")
+    pairs = sorted({(n, w) for n in heads for w in (slots // n, window)})
+    return [
+        recipe_for(seed, steps, {**shape, "num_key_value_heads": n, "sliding_window": w})
+        for n, w in pairs
+        for seed in seeds
+    ]
+
+
+def shared_settings(recipe: Recipe) -> dict[str, Any]:
+    """What all models have in common, for the record."""
+    differing = dict.fromkeys(("num_key_value_heads", "sliding_window"), "see rows")
+    return {
+        "training": asdict(recipe.training),
+        "curriculum": [asdict(stage) for stage in recipe.curriculum],
+        "model": {**recipe.model, **differing},
+    }
 
 
 def train_and_measure(job: Job) -> Row:
