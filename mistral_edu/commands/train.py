@@ -25,19 +25,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Train, draw the loss curve and, once every step is done, write the card."""
     from mistral_edu.training import card, curve
+    from mistral_edu.training.follow import train
     from mistral_edu.training.recipe import read_recipe
-    from mistral_edu.training.run import Run
+    from mistral_edu.training.record import history
 
     recipe = read_recipe(options.config)
     output = options.output or options.config.parent
     if not options.card:
-        record = Run(recipe, output, resume=options.resume).go(options.max_minutes)
-        curve.draw(record, output / "loss_curve.png")
-        print(
-            f"step {record.steps} of {recipe.training.steps}, {record.tokens:,} tokens, "
-            f"{record.seconds / 60:.1f} minutes, held-out loss {record.held_out[-1][1]}: {output}"
+        folder, record = train(
+            recipe, output, resume=options.resume, max_minutes=options.max_minutes
         )
-        if record.steps < recipe.training.steps:
+        done = folder == output
+        curve.draw(history(recipe, output) if done else [record], folder / "loss_curve.png")
+        print(
+            f"step {record.steps}, {record.tokens:,} tokens, {record.seconds / 60:.1f} minutes, "
+            f"held-out loss {record.held_out[-1][1]}: {folder}"
+        )
+        if not done or record.steps < recipe.training.steps:
             print("--resume goes on from here.")
             return 0
     print(f"card: {card.write(recipe, options.config, output)}")

@@ -23,7 +23,8 @@ from mistral_edu.training.curriculum import held_out_batches
 from mistral_edu.training.dialogues import KINDS
 from mistral_edu.training.loop import held_out_loss
 from mistral_edu.training.recipe import Recipe
-from mistral_edu.training.run import RECORD, sample, write_text
+from mistral_edu.training.record import Record, history
+from mistral_edu.training.run import sample, write_text
 from mistral_edu.training.variety import variety
 
 SAMPLES = 20
@@ -45,11 +46,11 @@ def write(recipe: Recipe, config: Path, folder: Path) -> Path:
     """
     model = MistralForCausalLM.from_pretrained(folder, dtype=torch.float32)
     tokenizer = MistralTokenizer.from_pretrained(folder)
-    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    records = history(recipe, folder)
     figures = measure(recipe, model, tokenizer)
     write_text(folder / MEASURED, json.dumps(figures, indent=1, ensure_ascii=False) + "\n")
     samples = [sample(model, tokenizer, seed) for seed in range(SAMPLES)]
-    facts = run_facts(recipe, config, model, record) | headline(figures)
+    facts = run_facts(recipe, config, model, records) | headline(figures)
     judged = folder / JUDGED
     limits = judged.read_text(encoding="utf-8") if judged.is_file() else ""
     parts = [f"# {folder.name}", introduction(), table(("Fact", "Value"), facts.items())]
@@ -107,7 +108,7 @@ def marked(model: MistralForCausalLM, items: list[evaluation.Item]) -> dict[str,
 
 
 def run_facts(
-    recipe: Recipe, config: Path, model: MistralForCausalLM, record: dict[str, Any]
+    recipe: Recipe, config: Path, model: MistralForCausalLM, records: list[Record]
 ) -> dict[str, object]:
     """What was done, for the card."""
     options = recipe.training
@@ -122,13 +123,15 @@ def run_facts(
             f"{model.config.sliding_window}, {options.context}"
         ),
         "pieces in the vocabulary": f"{model.config.vocab_size:,}",
-        "seed": recipe.seed,
-        "steps": f"{record['steps']:,} of {options.steps:,}",
-        "tokens seen, none twice": f"{record['tokens']:,}",
+        "seed": " and then ".join(str(json.loads(one.recipe)["seed"]) for one in records),
+        "steps": " and then ".join(f"{record.steps:,}" for record in records),
+        "tokens seen, none twice": f"{sum(record.tokens for record in records):,}",
         "weight of answer tokens in the loss": (
             options.answer_weight if recipe.kind == "texts" else "all weight is on the answers"
         ),
-        "minutes of training, on 2 cores of an x86_64 machine": round(record["seconds"] / 60, 1),
+        "minutes of training, on 2 cores of an x86_64 machine": " and then ".join(
+            f"{record.seconds / 60:.1f}" for record in records
+        ),
         "torch": torch.__version__,
     }
 

@@ -25,12 +25,12 @@ from mistral_edu.training.recall import recall_stream
 from mistral_edu.training.recipe import Recipe, Stage
 from mistral_edu.training.world import SHAPES, split_of, stories, tell
 
-NOTES = ("notes", "notes", "notes", "two herds")
-STORIES = tuple(SHAPES)
 KINDS = {
     "stories": tuple(SHAPES),
     "notes": ("notes", "notes", "notes", "two herds"),
     "brief": ("brief",),
+    # Which day of a diary was the warmest is not known before all of them are told.
+    "asides": tuple(shape for shape in SHAPES if shape != "diary"),
 }
 
 
@@ -41,22 +41,24 @@ class Lesson:
     Args:
         shares: of each of `DRILLS`, of `KINDS`, and of "recall", among the documents.
         farthest: the largest distance between a fact and its question in recall, in tokens.
+        begun: the kinds that begin with the begin token; all if empty.
     """
 
     shares: dict[str, float]
     farthest: int
+    begun: tuple[str, ...] = ()
 
 
-def lesson_at(step: int, stages: tuple[Stage, ...]) -> Lesson:
+def lesson_at(step: int, stages: tuple[Stage, ...], begun: tuple[str, ...] = ()) -> Lesson:
     """The curriculum at one step: straight lines between its stages, the last one for ever.
 
     >>> stages = (Stage(0, 50, {"chant": 1.0}), Stage(10, 100, {"stories": 1.0}))
     >>> lesson_at(4, stages)
-    Lesson(shares={'chant': 0.6, 'stories': 0.4}, farthest=70)
+    Lesson(shares={'chant': 0.6, 'stories': 0.4}, farthest=70, begun=())
     """
     after = next((place for place, stage in enumerate(stages) if stage.step > step), None)
     if after is None:
-        return Lesson(stages[-1].shares, stages[-1].farthest)
+        return Lesson(stages[-1].shares, stages[-1].farthest, begun)
     first, last = stages[after - 1], stages[after]
     part = (step - first.step) / (last.step - first.step)
 
@@ -65,7 +67,7 @@ def lesson_at(step: int, stages: tuple[Stage, ...]) -> Lesson:
 
     names = first.shares | last.shares
     shares = {n: between(first.shares.get(n, 0.0), last.shares.get(n, 0.0)) for n in names}
-    return Lesson(shares, int(between(first.farthest, last.farthest)))
+    return Lesson(shares, int(between(first.farthest, last.farthest)), begun)
 
 
 def draw(random: Random, lesson: Lesson, context: int, texts: Texts) -> Document:
@@ -81,15 +83,16 @@ def draw(random: Random, lesson: Lesson, context: int, texts: Texts) -> Document
     5.0
     """
     (kind,) = random.choices(list(lesson.shares), list(lesson.shares.values()))
+    begun = not lesson.begun or kind in lesson.begun
     if kind in DRILLS:
-        return texts.drill(DRILLS[kind](random, "train"))
+        return texts.drill(DRILLS[kind](random, "train"), begun)
     if kind == "recall":
         length = min(lesson.farthest * random.randint(1, 3), context - lesson.farthest - 60)
-        return texts.document(recall_stream(random, length, lesson.farthest, texts.measure))
+        return texts.document(recall_stream(random, length, lesson.farthest, texts.measure), begun)
     while True:
         story = tell(random, KINDS[kind])
         if split_of(story.body) == "train":
-            return texts.document(story.text)
+            return texts.document(story.with_asides if kind == "asides" else story.text, begun)
 
 
 def documents(recipe: Recipe, tokenizer: MistralTokenizer, step: int) -> Iterator[Document]:
@@ -97,7 +100,7 @@ def documents(recipe: Recipe, tokenizer: MistralTokenizer, step: int) -> Iterato
     random = Random(f"{recipe.kind} {recipe.seed} {step}")
     options = recipe.training
     texts = Texts(tokenizer, options.answer_weight)
-    lesson = lesson_at(step, recipe.curriculum)
+    lesson = lesson_at(step, recipe.curriculum, recipe.begun)
     while True:
         if recipe.kind == "dialogues":
             yield dialogue_document(dialogue(random), tokenizer)

@@ -75,23 +75,24 @@ class Texts:
         """How many tokens a text has, the begin token not counted."""
         return len(self.tokenizer.encode(text, bos=False))
 
-    def document(self, text: str) -> Document:
-        """Encode a text from its begin token to its end token."""
-        ids = self.tokenizer.encode(text, bos=True, eos=True)
+    def document(self, text: str, begun: bool = True) -> Document:
+        """Encode a text, from its begin token if it is `begun` with one, to its end token."""
+        ids = self.tokenizer.encode(text, bos=begun, eos=True)
         weights = [1.0] * len(ids)
         for start, end in self.answers(ids):
             weights[start:end] = [self.answer_weight] * (end - start)
         return Document(ids, weights)
 
-    def drill(self, pieces: Iterable[Piece]) -> Document:
+    def drill(self, pieces: Iterable[Piece], begun: bool = True) -> Document:
         """Encode a drill; the words of a piece that counts have the weight of an answer.
 
         No token crosses a space, so words are encoded one by one and remembered.
         """
-        (bos,), (eos,) = self.tokenizer.encode(""), self.tokenizer.encode("", bos=False, eos=True)
-        ids, weights = [bos], [1.0]
+        ids = self.tokenizer.encode("", bos=begun)
+        (eos,) = self.tokenizer.encode("", bos=False, eos=True)
+        weights = [1.0] * len(ids)
         for word, counts in words_of(pieces):
-            follows_newline = ids[-1] == self.newline
+            follows_newline = ids[-1:] == [self.newline]
             new = [self.newline] if word == "\n" else self._encoded(word, follows_newline)
             ids += new
             weights += [self.answer_weight if counts else 1.0] * len(new)

@@ -3,14 +3,14 @@
     loss = Σ weight · −log p(token) / Σ weight
     matrices ← Muon,  all else ← AdamW;   learning rate: up, level, down a parabola
 
-Source: Loshchilov and Hutter, "Decoupled Weight Decay Regularization" (arXiv 1711.05101); Jordan
-and others, "Muon" (2024), as in `torch.optim.Muon`.
+Source: Loshchilov and Hutter, "Decoupled Weight Decay Regularization" (arXiv 1711.05101), and
+that of `muon.py`.
 Lesson: 10_heads_and_training.
 
 Conventions
     One step is one batch. Norms do not decay. Gradients are clipped to norm 1. Weights are float32;
-    the forward pass multiplies matrices in bfloat16 ("autocast"), which a CPU of today does twice
-    as fast.
+    a recipe may ask for products of matrices in bfloat16, which a CPU or GPU that has instructions
+    for them does twice as fast, and any other CPU much more slowly.
 """
 
 import math
@@ -22,6 +22,7 @@ from torch import nn
 
 from mistral_edu.heads import MistralForCausalLM
 from mistral_edu.training.batches import Batch
+from mistral_edu.training.muon import Muon
 from mistral_edu.training.parallel import gradients, token_losses
 from mistral_edu.training.recipe import TrainingOptions
 
@@ -49,8 +50,12 @@ def optimizers_for(
     matrices = [p for name, p in named if p.dim() == 2 and ".layers." in name]
     tables = [p for name, p in named if p.dim() == 2 and ".layers." not in name]
     norms = [p for name, p in named if p.dim() != 2]
-    muon = torch.optim.Muon(
-        matrices, lr=options.matrix_learning_rate, weight_decay=options.weight_decay
+    muon = Muon(
+        matrices,
+        options.matrix_learning_rate,
+        options.weight_decay,
+        options.dtype,
+        options.workers,
     )
     groups = [
         {"params": tables, "weight_decay": options.weight_decay},
@@ -82,7 +87,9 @@ class Trainer:
         """
         self.model.train()
         batch = batch.to(self.model.device)
-        summed, weighted, loss = gradients(self.model, batch, self.options.workers)
+        summed, weighted, loss = gradients(
+            self.model, batch, self.options.workers, self.options.dtype
+        )
         if not math.isfinite(weighted):
             raise FloatingPointError(
                 f"the loss at step {self.step} is {weighted}: lower learning_rate="

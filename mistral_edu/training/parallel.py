@@ -46,8 +46,9 @@ def token_losses(model: MistralForCausalLM, batch: Batch) -> Float[Tensor, "B T"
         use_cache=False,
     ).last_hidden_state
     logits = model.lm_head(hidden[:, :-1]).float()
-    losses = functional.cross_entropy(logits.mT, batch.ids[:, 1:], reduction="none")
-    return functional.pad(losses, (1, 0))
+    targets = batch.ids[:, 1:]
+    losses = functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+    return functional.pad(losses.view_as(targets), (1, 0))
 
 
 def split(batch: Batch, parts: int) -> list[Batch]:
@@ -59,14 +60,15 @@ def split(batch: Batch, parts: int) -> list[Batch]:
 
 
 def gradients(
-    model: MistralForCausalLM, batch: Batch, workers: int
+    model: MistralForCausalLM, batch: Batch, workers: int, dtype: torch.dtype = torch.float32
 ) -> tuple[list[Tensor], float, float]:
     """The gradient of the weighted mean loss for each parameter of the model, in order.
 
     Args:
-        model: its matrices are multiplied in bfloat16 ("autocast").
+        model: with float32 weights.
         batch: on the model's device.
         workers: how many parts are computed at the same time.
+        dtype: in which matrices are multiplied ("autocast").
 
     Returns:
         Gradients; the weighted mean loss; the mean loss of the tokens that have a weight.
@@ -76,7 +78,8 @@ def gradients(
 
     def share(part: Batch) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
         # The cache of cast weights belongs to the process, not to the thread: leave it off.
-        with torch.autocast(part.ids.device.type, dtype=torch.bfloat16, cache_enabled=False):
+        device, low = part.ids.device.type, dtype != torch.float32
+        with torch.autocast(device, dtype=dtype, enabled=low, cache_enabled=False):
             losses = token_losses(model, part)
         loss = (losses * part.weights).sum() / total
         plain = (losses.detach() * (part.weights > 0)).sum() / counted

@@ -5,7 +5,8 @@
 Lesson: 10_heads_and_training.
 
 Conventions
-    `start_from` names a folder relative to the recipe's own; empty means fresh weights.
+    `start_from` names a model's folder, or the recipe of one, relative to the recipe's own folder;
+    nothing means fresh weights.
     A key that is missing takes its default, a key that is unknown is refused.
 """
 
@@ -14,9 +15,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mistral_edu.config import MistralConfig
 
 KINDS = ("texts", "dialogues")
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class RecipeError(ValueError):
@@ -36,6 +40,7 @@ class TrainingOptions:
             (`loop.rate_at`).
         weight_decay: shrinkage of all matrices per unit of learning rate.
         answer_weight: how much a token of an answer counts; any other token counts 1.
+        precision: in what matrices are multiplied, "float32" or "bfloat16".
         workers: parts of a batch computed at the same time, each by one thread (`parallel.py`).
         checkpoint_every: steps between checkpoints.
         report_every: steps between held-out loss and samples.
@@ -50,6 +55,7 @@ class TrainingOptions:
     decay_steps: int = 200
     weight_decay: float = 0.01
     answer_weight: float = 5.0
+    precision: str = "float32"
     workers: int = 2
     checkpoint_every: int = 100
     report_every: int = 500
@@ -61,6 +67,14 @@ class TrainingOptions:
         for name in ("learning_rate", "matrix_learning_rate", "answer_weight"):
             if getattr(self, name) <= 0:
                 raise RecipeError(f"training.{name} is {getattr(self, name)}, expected above 0")
+        if self.precision not in PRECISIONS:
+            known = tuple(PRECISIONS)
+            raise RecipeError(f"training.precision is {self.precision!r}, expected one of {known}")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision as PyTorch names it."""
+        return PRECISIONS[self.precision]
 
 
 @dataclass(frozen=True)
@@ -86,7 +100,10 @@ class Recipe:
         seed: of the weights and of every batch.
         kind: "texts" for a base model, "dialogues" for a chat model.
         vocab_size, vocabulary_stories: what the tokenizer learns, and from how many stories.
-        start_from: the folder of the model to go on from, or None.
+        start_from: the folder of the model to go on from; or a recipe, which is followed first; or
+            None.
+        begun: the kinds of text that begin with the begin token, so that a model asked to begin
+            by itself writes those; all kinds if empty.
         model: fields of `MistralConfig`; those of `start_from` if there is one.
         training: how to train.
         curriculum: what is shown when, in the order of steps; by default stories alone.
@@ -97,6 +114,7 @@ class Recipe:
     vocab_size: int = 2048
     vocabulary_stories: int = 6000
     start_from: Path | None = None
+    begun: tuple[str, ...] = ()
     model: dict[str, Any] = field(default_factory=dict)
     training: TrainingOptions = TrainingOptions()
     curriculum: tuple[Stage, ...] = (Stage(0, 64, {"stories": 1.0}),)
@@ -151,6 +169,8 @@ def read_recipe(path: str | Path) -> Recipe:
     known = _only_known(Recipe, found, str(path))
     if known.get("start_from") is not None:
         known["start_from"] = path.parent / known["start_from"]
+    if "begun" in known:
+        known["begun"] = tuple(known["begun"])
     if stages:
         known["curriculum"] = tuple(stages)
     return Recipe(**known, training=TrainingOptions(**training))

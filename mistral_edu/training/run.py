@@ -14,7 +14,7 @@ Conventions
 import json
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -31,31 +31,9 @@ from mistral_edu.training.evaluation import Item, brief_items, mark, shares, sto
 from mistral_edu.training.loop import Trainer, held_out_loss
 from mistral_edu.training.parallel import one_thread_each
 from mistral_edu.training.recipe import Recipe
+from mistral_edu.training.record import RECORD, Record, start_folder, write_record
 from mistral_edu.training.world import stories
 from mistral_edu.weights.whole_files import whole_file
-
-RECORD = "training.json"
-
-
-@dataclass
-class Record:
-    """What a run has measured so far; it is kept beside the model as `training.json`.
-
-    Args:
-        recipe: the recipe as text, by which a checkpoint knows its own.
-        steps, tokens, seconds: done so far; padding is not counted as tokens.
-        losses: the training loss of every step, per token, in nats.
-        held_out: pairs (step, loss), per token, in nats.
-        answers: pairs (step, shares of held-out questions answered, by kind).
-    """
-
-    recipe: str
-    steps: int
-    tokens: int
-    seconds: float
-    losses: list[float]
-    held_out: list[tuple[int, float]]
-    answers: list[tuple[int, dict[str, float]]]
 
 
 class Run:
@@ -79,7 +57,7 @@ class Run:
                 f"{self.folder} holds a checkpoint: go on with --resume, or remove the folder"
             )
         torch.manual_seed(recipe.seed)
-        model, self.tokenizer = prepare(recipe)
+        model, self.tokenizer = prepare(recipe, output)
         self.window = model.config.sliding_window or recipe.training.context
         self.trainer = Trainer(model, recipe.training)
         self.record = Record(describe(recipe), 0, 0, 0.0, [], [], [])
@@ -185,19 +163,19 @@ class Run:
         self.model.eval()
         self.tokenizer.save(self.output)
         self.model.save_pretrained(self.output, dtype=torch.float16)
-        write_text(self.output / RECORD, json.dumps(asdict(self.record)) + "\n")
+        write_record(self.record, self.output / RECORD)
         if self.trainer.step >= self.recipe.training.steps:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def prepare(recipe: Recipe) -> tuple[MistralForCausalLM, MistralTokenizer]:
+def prepare(recipe: Recipe, output: Path) -> tuple[MistralForCausalLM, MistralTokenizer]:
     """Make or load the model and the tokenizer that a recipe begins with."""
     attention = banded.register()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    if recipe.start_from is not None:
-        tokenizer = MistralTokenizer.from_pretrained(recipe.start_from)
+    if (start := start_folder(recipe, output)) is not None:
+        tokenizer = MistralTokenizer.from_pretrained(start)
         model = MistralForCausalLM.from_pretrained(
-            recipe.start_from, dtype=torch.float32, device=device, attention=attention
+            start, dtype=torch.float32, device=device, attention=attention
         )
         return model, tokenizer
     told = stories(recipe.seed, count=recipe.vocabulary_stories)

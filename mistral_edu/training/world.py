@@ -64,6 +64,22 @@ class Story:
         return f"{self.body}\n\nQuestion: {question.ask}\nAnswer:"
 
     @property
+    def with_asides(self) -> str:
+        """The story with every question asked as soon as its answer was last mentioned.
+
+        So the answer is near, and a reader learns what questions mean before how to look far back.
+        """
+        lines, waiting = [], list(self.questions)
+        paragraphs = self.body.split("\n")
+        for place, paragraph in enumerate(paragraphs):
+            later = "\n".join(paragraphs[place + 1 :]).lower()
+            due = [q for q in waiting if not later or not (q.addends or q.answer.lower() in later)]
+            waiting = [q for q in waiting if q not in due]
+            asides = [f"Question: {q.ask}\nAnswer: {q.answer}" for q in due]
+            lines += [paragraph, "", *asides, ""] if asides else [paragraph]
+        return "\n".join(lines).strip()
+
+    @property
     def text(self) -> str:
         """The whole text: the body and every question with its answer."""
         asked = (f"Question: {q.ask}\nAnswer: {q.answer}" for q in self.questions)

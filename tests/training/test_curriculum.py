@@ -51,9 +51,27 @@ def test_every_kind_can_be_drawn_and_says_what_counts(kind):
         assert set(document.weights) == {1.0, 9.0}
 
 
+@pytest.mark.parametrize("kind", EVERY_KIND)
+def test_only_kinds_that_are_begun_have_the_begin_token(kind):
+    texts = Texts(tokenizer(), answer_weight=9.0)
+    whole = draw(Random(3), Lesson({kind: 1.0}, 60), 256, texts)
+    begun = draw(Random(3), Lesson({kind: 1.0}, 60, begun=(kind,)), 256, texts)
+    other = draw(Random(3), Lesson({kind: 1.0}, 60, begun=("poems",)), 256, texts)
+    assert begun == whole
+    assert (other.ids, other.weights) == (whole.ids[1:], whole.weights[1:])
+
+
+def test_a_lesson_knows_what_its_recipe_begins():
+    stages = recipe().curriculum
+    assert {lesson_at(step, stages, ("stories",)).begun for step in (0, 2, 9)} == {("stories",)}
+
+
 def test_the_course_s_own_curricula_name_only_kinds_that_exist():
-    for stage in read_recipe(data_dir() / "tiny" / "training.toml").curriculum:
-        assert set(stage.shares) <= set(EVERY_KIND)
+    for name in ("lookups", "training"):
+        one = read_recipe(data_dir() / "tiny" / f"{name}.toml")
+        assert {*one.begun, *(kind for stage in one.curriculum for kind in stage.shares)} <= set(
+            EVERY_KIND
+        )
 
 
 def test_a_curriculum_that_does_not_begin_or_goes_back_is_refused():

@@ -16,6 +16,7 @@ from tests.training_toys import RECIPE, recipe_file
         ("training = 3", "expected a table"),
         ("[training]\nsteps = 0", "training.steps is 0, expected 1 or more"),
         ("[training]\nlearning_rate = 0.0", "training.learning_rate is 0.0, expected above 0"),
+        ('[training]\nprecision = "half"', "training.precision is 'half', expected one of"),
         ('kind = "poems"', "kind is 'poems', expected one of"),
     ],
 )
@@ -40,10 +41,13 @@ def test_the_architecture_has_the_recipe_s_sizes(tmp_path):
 
 
 def test_the_course_s_own_recipes_can_be_read():
-    tiny = read_recipe(data_dir() / "tiny" / "training.toml")
+    tiny = read_recipe(data_dir() / "tiny" / "lookups.toml")
     config = tiny.config()
     assert config.num_hidden_layers >= 6 and config.group_size >= 4
     assert 2048 <= config.vocab_size <= 4096
     assert config.sliding_window * 8 <= tiny.training.context
+    longer = read_recipe(data_dir() / "tiny" / "training.toml")
+    assert longer.start_from == data_dir() / "tiny" / "lookups.toml"
+    assert longer.training.context == tiny.training.context and longer.seed != tiny.seed
     chat = read_recipe(data_dir() / "tiny-instruct" / "training.toml")
     assert chat.kind == "dialogues" and chat.start_from.resolve().name == "tiny"

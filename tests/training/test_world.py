@@ -245,3 +245,18 @@ def test_a_count_of_zero_tells_nothing_and_no_count_never_ends():
 def test_bad_arguments_are_named_with_what_was_expected(arguments, message):
     with pytest.raises(ValueError, match=message):
         stories(0, **arguments)
+
+
+def test_an_aside_comes_when_its_answer_was_last_mentioned_and_no_question_is_lost():
+    for story in sample()[:300]:
+        lines = story.with_asides.split("\n")
+        asked = [line for line in lines if line.startswith(("Question:", "Answer:"))]
+        told = [line for line in lines if line and line not in asked]
+        assert "\n".join(told) == story.body.replace("\n\n", "\n")
+        assert len(asked) == 2 * len(story.questions)
+        for question in story.questions:
+            place = lines.index(f"Question: {question.ask}")
+            rest = "\n".join(line for line in lines[place + 2 :] if line not in asked)
+            assert lines[place + 1] == f"Answer: {question.answer}"
+            assert question.answer.lower() not in rest.lower()
+            assert not (question.addends and rest.strip())

@@ -1,0 +1,51 @@
+"""Following a recipe that starts from another one: first the one, then the other.
+
+    training.toml:  start_from = "lookups.toml"    →    lookups/ (12,000 steps)  →  here
+
+Lesson: 10_heads_and_training.
+"""
+
+import time
+from pathlib import Path
+
+from mistral_edu.training.recipe import Recipe, read_recipe
+from mistral_edu.training.record import RECORD, Record, earlier_record, start_folder, write_record
+from mistral_edu.training.run import Run
+
+
+def train(
+    recipe: Recipe,
+    output: Path,
+    *,
+    resume: bool = False,
+    max_minutes: float | None = None,
+    progress: bool = True,
+) -> tuple[Path, Record]:
+    """Follow a recipe, and before it the one that it starts from, if that has not been followed.
+
+    Args:
+        recipe: what to train.
+        output: the folder for the model; that of an earlier recipe goes into a folder inside.
+        resume, max_minutes, progress: as `Run` and `Run.go` have them.
+
+    Returns:
+        The folder and the record of the last run: `output`, or that of the earlier recipe if the
+        time was over before it was done.
+    """
+    earlier, folder = earlier_record(recipe, output), start_folder(recipe, output)
+    if recipe.start_from and earlier and folder and not finished(folder):
+        first, begun = read_recipe(recipe.start_from), time.monotonic()
+        where, record = train(
+            first, folder, resume=resume, max_minutes=max_minutes, progress=progress
+        )
+        if record.steps < first.training.steps:
+            return where, record
+        write_record(record, earlier)
+        resume = False
+        max_minutes = max_minutes and max(0.0, max_minutes - (time.monotonic() - begun) / 60)
+    return output, Run(recipe, output, resume=resume).go(max_minutes, progress=progress)
+
+
+def finished(folder: Path) -> bool:
+    """Whether a run in this folder has done all its steps."""
+    return (folder / RECORD).exists() and not (folder / "training").exists()

@@ -1,0 +1,82 @@
+"""What a training run has measured, kept beside its model.
+
+    training.json: this run        lookups.json: the run by lookups.toml that it started from
+
+Lesson: 10_heads_and_training.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from mistral_edu.training.recipe import Recipe
+from mistral_edu.weights.whole_files import whole_file
+
+RECORD = "training.json"
+
+
+@dataclass
+class Record:
+    """What a run has measured so far.
+
+    Args:
+        recipe: the recipe as text, by which a checkpoint knows its own.
+        steps, tokens, seconds: done so far; padding is not counted as tokens.
+        losses: the training loss of every step, per token, in nats.
+        held_out: pairs (step, loss), per token, in nats.
+        answers: pairs (step, shares of held-out questions answered, by kind).
+
+    >>> Record("", 2, 2048, 1.5, [7.6, 7.5], [], []).steps
+    2
+    """
+
+    recipe: str
+    steps: int
+    tokens: int
+    seconds: float
+    losses: list[float]
+    held_out: list[tuple[int, float]]
+    answers: list[tuple[int, dict[str, float]]]
+
+
+def write_record(record: Record, path: Path) -> None:
+    """Write a record whole or not at all."""
+    with whole_file(path) as file:
+        file.write((json.dumps(asdict(record)) + "\n").encode())
+
+
+def read_record(path: Path) -> Record:
+    """Read a record that `write_record` wrote.
+
+    Raises:
+        FileNotFoundError: there is none; no run has ended there.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no record at {path}; expected one: train the model there first")
+    found = json.loads(path.read_text(encoding="utf-8"))
+    for pairs in ("held_out", "answers"):
+        found[pairs] = [tuple(pair) for pair in found[pairs]]
+    return Record(**found)
+
+
+def earlier_record(recipe: Recipe, folder: Path) -> Path | None:
+    """Where a model's folder keeps the record of the run it started from, if that was a recipe.
+
+    >>> earlier_record(Recipe(start_from=Path("lookups.toml")), Path("tiny")).as_posix()
+    'tiny/lookups.json'
+    """
+    start = recipe.start_from
+    return folder / f"{start.stem}.json" if start and start.suffix == ".toml" else None
+
+
+def start_folder(recipe: Recipe, output: Path) -> Path | None:
+    """The folder of the model that a recipe starts from, or None for fresh weights."""
+    start = recipe.start_from
+    return output / start.stem if start and start.suffix == ".toml" else start
+
+
+def history(recipe: Recipe, folder: Path) -> list[Record]:
+    """The records of all runs that made the model in a folder, the first one first."""
+    earlier = earlier_record(recipe, folder)
+    before = [read_record(earlier)] if earlier else []
+    return [*before, read_record(folder / RECORD)]

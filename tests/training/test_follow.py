@@ -1,0 +1,67 @@
+"""A recipe that starts from a recipe: both are followed, in order, through interruptions."""
+
+import pytest
+
+from mistral_edu import load
+from mistral_edu.cli import main
+from mistral_edu.training.follow import train
+from mistral_edu.training.recipe import read_recipe
+from mistral_edu.training.record import history, read_record
+from tests.training_toys import RECIPE
+
+SECOND = """
+seed = 5
+start_from = "first.toml"
+[training]
+steps = 4
+rows = 2
+context = 256
+report_every = 10
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    (tmp_path / "first.toml").write_text(RECIPE, encoding="utf-8")
+    (tmp_path / "second.toml").write_text(SECOND, encoding="utf-8")
+    return read_recipe(tmp_path / "second.toml")
+
+
+def weights(folder):
+    return (folder / "model.safetensors").read_bytes()
+
+
+def test_the_first_recipe_is_followed_first_and_its_record_is_kept(recipe, tmp_path):
+    out = tmp_path / "out"
+    where, record = train(recipe, out, progress=False)
+    assert (where, record.steps) == (out, 4)
+    assert [one.steps for one in history(recipe, out)] == [9, 4]
+    assert load(out)[0].config == load(out / "first")[0].config
+    assert weights(out) != weights(out / "first")
+
+
+def test_a_first_part_that_is_there_is_not_trained_again(recipe, tmp_path):
+    out = tmp_path / "out"
+    train(recipe, out, progress=False)
+    first = (out / "first/model.safetensors").stat().st_mtime_ns
+    whole = weights(out)
+    train(recipe, out, progress=False)
+    assert (out / "first/model.safetensors").stat().st_mtime_ns == first
+    assert weights(out) == whole
+
+
+def test_when_time_is_over_the_first_part_loads_and_goes_on(recipe, tmp_path, capsys):
+    out, again = tmp_path / "out", tmp_path / "again"
+    words = ["train", "--config", str(tmp_path / "second.toml"), "--output", str(out)]
+    assert main([*words, "--max-minutes", "0.00001"]) == 0
+    assert f"{out / 'first'}\n--resume goes on from here." in capsys.readouterr().out
+    assert load(out / "first")[0].num_parameters() > 0
+    assert not (out / "model.safetensors").exists()
+    train(recipe, out, resume=True, progress=False)
+    train(recipe, again, progress=False)
+    assert weights(out) == weights(again)
+
+
+def test_a_model_without_a_record_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="train the model there first"):
+        read_record(tmp_path / "training.json")
