@@ -31,7 +31,7 @@ SAMPLES = 20
 STORIES = 400
 PROBES = 100
 VARIETY = (20_000, 400)
-DIALOGUES = 300
+DIALOGUES = 500
 MEASURED = "measurements.json"
 JUDGED = "limits.md"
 
@@ -81,7 +81,7 @@ def measure(
     if recipe.kind == "dialogues":
         items = [
             item
-            for kind in KINDS
+            for kind in (None, *KINDS)
             for item in chat_evaluation.dialogue_items(tokenizer, kind, recipe.seed, DIALOGUES)
         ]
         groups["Answers in dialogues"] = marked(model, items)

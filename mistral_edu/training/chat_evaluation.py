@@ -24,9 +24,10 @@ LONGEST_REPLY = 48
 def dialogue_items(
     tokenizer: MistralTokenizer, kind: str | None, seed: int, count: int
 ) -> list[Item]:
-    """Every assistant turn of held-out dialogues of one kind, labelled by its place.
+    """Every assistant turn of held-out dialogues of one kind, or of all as they come.
 
-    A turn counts as right only if its end token is foreseen too.
+    A turn is labelled by its place, and by its kind or by whether there is a system line. It counts
+    as right only if its end token is foreseen too.
     """
     items = []
     for number in range(count):
@@ -35,8 +36,7 @@ def dialogue_items(
         for place, turn in enumerate(turns(messages)):
             whole, before = (dialogue_document(m, tokenizer) for m in (turn, turn[:-1]))
             order = "first turn" if place == 0 else "second turn" if place == 1 else "later turns"
-            of_kind = () if kind is None else (f"{kind}, {order}",)
-            labels = (f"all, {order}", system, *of_kind)
+            labels = (f"all, {order}", system) if kind is None else (f"{kind}, {order}",)
             stops = (tokenizer.eos_id or 0,)
             items.append(Item(whole.ids, len(before), len(whole) - 1, labels, stops))
     return items

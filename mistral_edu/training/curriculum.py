@@ -23,14 +23,13 @@ from mistral_edu.training.documents import Document, Texts, dialogue_document
 from mistral_edu.training.drills import DRILLS
 from mistral_edu.training.recall import recall_stream
 from mistral_edu.training.recipe import Recipe, Stage
-from mistral_edu.training.world import SHAPES, split_of, stories, tell
+from mistral_edu.training.world import IN_PIECES, SHAPES, split_of, stories, tell
 
 KINDS = {
     "stories": tuple(SHAPES),
     "notes": ("notes", "notes", "notes", "two herds"),
     "brief": ("brief",),
-    # Which day of a diary was the warmest is not known before all of them are told.
-    "asides": tuple(shape for shape in SHAPES if shape != "diary"),
+    "asides": IN_PIECES,
 }
 
 
@@ -42,11 +41,13 @@ class Lesson:
         shares: of each of `DRILLS`, of `KINDS`, and of "recall", among the documents.
         farthest: the largest distance between a fact and its question in recall, in tokens.
         begun: the kinds that begin with the begin token; all if empty.
+        mention_weight: how much a word counts that names again what was named before.
     """
 
     shares: dict[str, float]
     farthest: int
     begun: tuple[str, ...] = ()
+    mention_weight: float = 1.0
 
 
 def lesson_at(step: int, stages: tuple[Stage, ...], begun: tuple[str, ...] = ()) -> Lesson:
@@ -54,11 +55,11 @@ def lesson_at(step: int, stages: tuple[Stage, ...], begun: tuple[str, ...] = ())
 
     >>> stages = (Stage(0, 50, {"chant": 1.0}), Stage(10, 100, {"stories": 1.0}))
     >>> lesson_at(4, stages)
-    Lesson(shares={'chant': 0.6, 'stories': 0.4}, farthest=70, begun=())
+    Lesson(shares={'chant': 0.6, 'stories': 0.4}, farthest=70, begun=(), mention_weight=1.0)
     """
     after = next((place for place, stage in enumerate(stages) if stage.step > step), None)
     if after is None:
-        return Lesson(stages[-1].shares, stages[-1].farthest, begun)
+        return Lesson(stages[-1].shares, stages[-1].farthest, begun, stages[-1].mention_weight)
     first, last = stages[after - 1], stages[after]
     part = (step - first.step) / (last.step - first.step)
 
@@ -67,7 +68,8 @@ def lesson_at(step: int, stages: tuple[Stage, ...], begun: tuple[str, ...] = ())
 
     names = first.shares | last.shares
     shares = {n: between(first.shares.get(n, 0.0), last.shares.get(n, 0.0)) for n in names}
-    return Lesson(shares, int(between(first.farthest, last.farthest)), begun)
+    farthest = int(between(first.farthest, last.farthest))
+    return Lesson(shares, farthest, begun, between(first.mention_weight, last.mention_weight))
 
 
 def draw(random: Random, lesson: Lesson, context: int, texts: Texts) -> Document:
@@ -99,8 +101,8 @@ def documents(recipe: Recipe, tokenizer: MistralTokenizer, step: int) -> Iterato
     """Draw training documents of one step without end."""
     random = Random(f"{recipe.kind} {recipe.seed} {step}")
     options = recipe.training
-    texts = Texts(tokenizer, options.answer_weight)
     lesson = lesson_at(step, recipe.curriculum, recipe.begun)
+    texts = Texts(tokenizer, options.answer_weight, lesson.mention_weight)
     while True:
         if recipe.kind == "dialogues":
             yield dialogue_document(dialogue(random), tokenizer)

@@ -15,7 +15,7 @@ from random import Random
 from mistral_edu.training import vocabulary as words
 from mistral_edu.training.facts import RELATIONS, Fact, draw_facts
 from mistral_edu.training.valley import Question
-from mistral_edu.training.world import SHAPES, tell
+from mistral_edu.training.world import IN_PIECES, SHAPES, tell
 
 Message = dict[str, str]
 Turns = list[tuple[str, str]]
@@ -23,6 +23,7 @@ HELPERS = ("Mistral", "Zéphyr", "Cigale", "Lavande", "Olive", "Tramontane", "Ga
 GREETINGS = ("Bonjour!", "Bon vent!", "Adieu!", "Salut!", "Hello!")
 ACKNOWLEDGED = "I will remember that."
 ASK_TO_READ = ("Read this.", "Here is a text.", "Please read this text.", "Listen.")
+GO_ON = ("It goes on.", "Here is more.", "Then:", "Next:")
 
 
 def said(answer: str) -> str:
@@ -40,6 +41,19 @@ def about_a_text(random: Random, split: str) -> Turns:
     first, *others = story.questions[: random.randint(1, 4)]
     opening = f"{random.choice(ASK_TO_READ)}\n{story.body}\n\n{first.ask}"
     return [(opening, said(first.answer)), *((q.ask, said(q.answer)) for q in others)]
+
+
+def about_pieces(random: Random, split: str) -> Turns:
+    """A story piece by piece, after each a question that it answers."""
+    pieces = [(text, q) for text, q in tell(random, IN_PIECES, split).pieces if q]
+    start = random.randrange(len(pieces))
+    turns = []
+    for text, asked in pieces[start : start + random.randint(1, 4)]:
+        invitation = random.choice(GO_ON if turns else ASK_TO_READ)
+        first, *others = asked
+        turns.append((f"{invitation}\n{text}\n\n{first.ask}", said(first.answer)))
+        turns += [(q.ask, said(q.answer)) for q in others[: random.randint(0, 1)]]
+    return turns
 
 
 def about_facts(random: Random, split: str) -> Turns:
@@ -87,10 +101,11 @@ def small_talk(random: Random, split: str) -> Turns:
 KINDS: dict[str, Callable[[Random, str], Turns]] = {
     "facts": about_facts,
     "told facts": about_told_facts,
-    "story": about_a_text,
+    "story in pieces": about_pieces,
     "small talk": small_talk,
+    "whole story": about_a_text,
 }
-SHARES = (5, 3, 1, 1)
+SHARES = (7, 5, 4, 3, 1)
 
 
 def dialogue(random: Random, split: str = "train", kind: str | None = None) -> list[Message]:

@@ -16,10 +16,12 @@ Conventions
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 from mistral_edu.training.dialogues import Message
 from mistral_edu.training.drills import Piece
+from mistral_edu.training.mentions import Mentions
 
 ANSWER = "Answer:"
 
@@ -55,6 +57,7 @@ class Texts:
     Args:
         tokenizer: turns text into ids.
         answer_weight: how much a token of an answer counts, and the line's end after it.
+        mention_weight: how much a word of a text counts that names again what was named before.
 
     >>> class Letters:
     ...     eos_id = 2
@@ -64,12 +67,20 @@ class Texts:
     [1.0, 5.0, 5.0, 5.0]
     """
 
-    def __init__(self, tokenizer: Encoder, answer_weight: float) -> None:
+    def __init__(
+        self, tokenizer: Encoder, answer_weight: float, mention_weight: float = 1.0
+    ) -> None:
         self.tokenizer, self.answer_weight = tokenizer, answer_weight
+        self.mention_weight = mention_weight
         probe = tokenizer.encode(f"\n{ANSWER}", bos=False)
         self.newline = tokenizer.encode("\n", bos=False)[-1]
         self.known: dict[str, list[int]] = {}
         self.marker = probe[probe.index(self.newline) :]
+
+    @cached_property
+    def mentions(self) -> Mentions:
+        """Finds names again; made when first asked for, because it spells two hundred words."""
+        return Mentions(self.tokenizer)
 
     def measure(self, text: str) -> int:
         """How many tokens a text has, the begin token not counted."""
@@ -79,6 +90,9 @@ class Texts:
         """Encode a text, from its begin token if it is `begun` with one, to its end token."""
         ids = self.tokenizer.encode(text, bos=begun, eos=True)
         weights = [1.0] * len(ids)
+        if self.mention_weight != 1.0:
+            for start, end in self.mentions.again(ids):
+                weights[start:end] = [self.mention_weight] * (end - start)
         for start, end in self.answers(ids):
             weights[start:end] = [self.answer_weight] * (end - start)
         return Document(ids, weights)

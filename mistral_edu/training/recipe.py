@@ -85,11 +85,13 @@ class Stage:
         step: when.
         farthest: the largest distance between a fact and its question in "recall", in tokens.
         shares: of each kind of text (`curriculum.KINDS`); they need not add up to 1.
+        mention_weight: how much a word of a text counts that names again what was named before.
     """
 
     step: int
     farthest: int
     shares: dict[str, float]
+    mention_weight: float = 1.0
 
 
 @dataclass(frozen=True)

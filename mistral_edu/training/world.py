@@ -10,7 +10,7 @@ on every machine. Training and held-out texts share no pair of names (`names.py`
 of the text decides which of the two may tell it, so no text is ever in both, whatever the seeds.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count as count_from
 from itertools import islice
@@ -39,6 +39,8 @@ SHAPES: dict[str, Callable[[Valley], Tale]] = {
     "notes": notes.notes,
     "two herds": notes.two_herds,
 }
+# Which day of a diary was the warmest is not known before all of them are told.
+IN_PIECES = tuple(shape for shape in SHAPES if shape != "diary")
 
 
 @dataclass(frozen=True)
@@ -64,26 +66,42 @@ class Story:
         return f"{self.body}\n\nQuestion: {question.ask}\nAnswer:"
 
     @property
-    def with_asides(self) -> str:
-        """The story with every question asked as soon as its answer was last mentioned.
+    def pieces(self) -> list[tuple[str, tuple[Question, ...]]]:
+        """The body in pieces, each with the questions whose answers it is the last to mention.
 
-        So the answer is near, and a reader learns what questions mean before how to look far back.
+        A question with a sum comes last. So every answer is near its question.
         """
-        lines, waiting = [], list(self.questions)
+        pieces, said, waiting = [], [], list(self.questions)
         paragraphs = self.body.split("\n")
         for place, paragraph in enumerate(paragraphs):
+            said.append(paragraph)
             later = "\n".join(paragraphs[place + 1 :]).lower()
             due = [q for q in waiting if not later or not (q.addends or q.answer.lower() in later)]
             waiting = [q for q in waiting if q not in due]
-            asides = [f"Question: {q.ask}\nAnswer: {q.answer}" for q in due]
-            lines += [paragraph, "", *asides, ""] if asides else [paragraph]
-        return "\n".join(lines).strip()
+            if due or not later:
+                pieces.append(("\n".join(said), tuple(due)))
+                said = []
+        return pieces
+
+    @property
+    def with_asides(self) -> str:
+        """The story with every question asked as soon as its answer was last mentioned."""
+        told = (f"{piece}\n\n{answered(asked)}\n\n" for piece, asked in self.pieces)
+        return "".join(told).strip()
 
     @property
     def text(self) -> str:
         """The whole text: the body and every question with its answer."""
-        asked = (f"Question: {q.ask}\nAnswer: {q.answer}" for q in self.questions)
-        return f"{self.body}\n\n" + "\n".join(asked)
+        return f"{self.body}\n\n{answered(self.questions)}"
+
+
+def answered(questions: Iterable[Question]) -> str:
+    """Questions with their answers, as they stand in a text.
+
+    >>> answered([Question("Who sings?", "Zoé")])
+    'Question: Who sings?\\nAnswer: Zoé'
+    """
+    return "\n".join(f"Question: {q.ask}\nAnswer: {q.answer}" for q in questions)
 
 
 def stories(seed: int, *, split: str = "train", count: int | None = None) -> Iterator[Story]:

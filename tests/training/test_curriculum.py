@@ -66,6 +66,14 @@ def test_a_lesson_knows_what_its_recipe_begins():
     assert {lesson_at(step, stages, ("stories",)).begun for step in (0, 2, 9)} == {("stories",)}
 
 
+def test_repeated_names_come_to_count_more_in_a_straight_line():
+    stages = (Stage(0, 50, {"stories": 1.0}), Stage(10, 50, {"stories": 1.0}, mention_weight=6.0))
+    assert [lesson_at(step, stages).mention_weight for step in (0, 4, 10, 99)] == [1.0, 3.0, 6, 6]
+    later = replace(recipe(), curriculum=stages)
+    assert batch_at(later, tokenizer(), 0, 16).weights.unique().tolist() == [0, 1, 5]
+    assert batch_at(later, tokenizer(), 4, 16).weights.unique().tolist() == [0, 1, 3, 5]
+
+
 def test_the_course_s_own_curricula_name_only_kinds_that_exist():
     for name in ("lookups", "training"):
         one = read_recipe(data_dir() / "tiny" / f"{name}.toml")

@@ -2,9 +2,10 @@
 
 from random import Random
 
-from mistral_edu.training.dialogues import KINDS, dialogue
+from mistral_edu.training.dialogues import KINDS, about_pieces, dialogue
 from mistral_edu.training.documents import Texts, dialogue_document
 from mistral_edu.training.facts import RELATIONS, draw_facts
+from mistral_edu.training.mentions import NAMING, Mentions
 from mistral_edu.training.recall import recall_probe, recall_stream
 from mistral_edu.training.world import stories
 from tests.training_toys import tokenizer
@@ -20,6 +21,31 @@ def test_the_weighted_tokens_of_a_story_are_its_answers():
         assert told == [question.answer for question in story.questions]
         weighted = sum(weight == 5.0 for weight in document.weights)
         assert weighted == sum(b - a for a, b in spans)
+
+
+def test_a_word_counts_from_its_second_mention_on():
+    texts = Texts(tokenizer(), 1.0, mention_weight=7.0)
+    document = texts.document("Zoé the baker met Léon. Léon met Zoé, and the lamp.\nZoé slept.")
+    again = [i for i, w in zip(document.ids, document.weights, strict=True) if w == 7.0]
+    assert tokenizer().decode(again) == "Léon ZoéZoé"
+    assert set(Texts(tokenizer(), 1.0).document("Zoé and Zoé").weights) == {1.0}
+
+
+def test_every_word_that_names_is_found_in_the_middle_and_at_the_beginning_of_a_line():
+    mentions = Mentions(tokenizer())
+    for word in NAMING:
+        ids = tokenizer().encode(f"the {word} and the {word}, then\n{word} again")
+        found = [tokenizer().decode(ids[start:end]).strip() for start, end in mentions.again(ids)]
+        assert found == [word, word]
+
+
+def test_a_piece_of_a_story_ends_where_its_question_can_be_answered():
+    for number in range(60):
+        told = ""
+        for asked, said in about_pieces(Random(number), "train"):
+            told += asked
+            answer = said.removesuffix(".")
+            assert answer.lower() in told.lower() or answer.isdigit()
 
 
 def test_an_assistant_s_words_and_end_tokens_are_learned_and_nothing_else():

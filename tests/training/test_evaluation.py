@@ -62,8 +62,17 @@ def test_the_marked_span_is_the_answer():
 
 def test_dialogue_items_end_at_an_assistant_s_end_token():
     items = dialogue_items(tokenizer(), "facts", 0, 6)
-    assert {label for item in items for label in item.labels} >= {"all, first turn"}
+    assert {label for item in items for label in item.labels} >= {"facts, first turn"}
     assert all(item.ids[item.end] == tokenizer().eos_id for item in items)
+
+
+def test_dialogues_as_they_come_are_labelled_by_place_and_system_line_alone():
+    items = dialogue_items(tokenizer(), None, 0, 30)
+    labels = {label for item in items for label in item.labels}
+    assert labels == {
+        "all, first turn", "all, second turn", "all, later turns", "with a system line",
+        "without one",
+    }  # fmt: skip
 
 
 def test_a_model_that_never_ends_is_caught():
