@@ -20,11 +20,22 @@ import torch
 from mistral_edu.config import MistralConfig
 
 KINDS = ("texts", "dialogues")
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+PRECISIONS = ("float32", "bfloat16", "auto")
 
 
 class RecipeError(ValueError):
     """The recipe cannot be used; the message names the key, its value and what was expected."""
+
+
+def has_bfloat16() -> bool:
+    """Whether this machine multiplies matrices of bfloat16 faster than those of float32.
+
+    A CPU without instructions for bfloat16 computes with it all the same, thirty times more slowly.
+    """
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    found = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 @dataclass(frozen=True)
@@ -40,7 +51,8 @@ class TrainingOptions:
             (`loop.rate_at`).
         weight_decay: shrinkage of all matrices per unit of learning rate.
         answer_weight: how much a token of an answer counts; any other token counts 1.
-        precision: in what matrices are multiplied, "float32" or "bfloat16".
+        precision: in what matrices are multiplied: "float32", "bfloat16", or "auto", which is
+            bfloat16 where the machine has instructions for it.
         workers: parts of a batch computed at the same time, each by one thread (`parallel.py`).
         checkpoint_every: steps between checkpoints.
         report_every: steps between held-out loss and samples.
@@ -68,13 +80,15 @@ class TrainingOptions:
             if getattr(self, name) <= 0:
                 raise RecipeError(f"training.{name} is {getattr(self, name)}, expected above 0")
         if self.precision not in PRECISIONS:
-            known = tuple(PRECISIONS)
-            raise RecipeError(f"training.precision is {self.precision!r}, expected one of {known}")
+            raise RecipeError(
+                f"training.precision is {self.precision!r}, expected one of {PRECISIONS}"
+            )
 
     @property
     def dtype(self) -> torch.dtype:
-        """The precision as PyTorch names it."""
-        return PRECISIONS[self.precision]
+        """The precision on this machine."""
+        low = has_bfloat16() if self.precision == "auto" else self.precision == "bfloat16"
+        return torch.bfloat16 if low else torch.float32
 
 
 @dataclass(frozen=True)

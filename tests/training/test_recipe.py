@@ -1,9 +1,10 @@
 """A recipe says what is wrong with it, and never trains something else than it says."""
 
 import pytest
+import torch
 
 from mistral_edu.paths import data_dir
-from mistral_edu.training.recipe import RecipeError, read_recipe
+from mistral_edu.training.recipe import RecipeError, TrainingOptions, read_recipe
 from tests.training_toys import RECIPE, recipe_file
 
 
@@ -28,6 +29,15 @@ def test_a_faulty_recipe_is_refused(tmp_path, text, complaint):
 def test_a_missing_recipe_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="no recipe at .*nowhere.toml"):
         read_recipe(tmp_path / "nowhere.toml")
+
+
+@pytest.mark.parametrize(("fast", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_an_automatic_precision_is_low_where_low_is_fast(monkeypatch, fast, dtype):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": fast}, raising=False)
+    assert TrainingOptions(precision="auto").dtype == dtype
+    assert TrainingOptions().dtype == torch.float32
+    assert TrainingOptions(precision="bfloat16").dtype == torch.bfloat16
 
 
 def test_start_from_is_found_beside_the_recipe(tmp_path):
