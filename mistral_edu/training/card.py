@@ -24,7 +24,7 @@ from mistral_edu.training.dialogues import KINDS
 from mistral_edu.training.loop import held_out_loss
 from mistral_edu.training.recipe import Recipe
 from mistral_edu.training.record import Record, history
-from mistral_edu.training.run import sample, write_text
+from mistral_edu.training.run import TEMPERATURE, sample, write_text
 from mistral_edu.training.variety import variety
 
 SAMPLES = 20
@@ -49,7 +49,7 @@ def write(recipe: Recipe, config: Path, folder: Path) -> Path:
     records = history(recipe, folder)
     figures = measure(recipe, model, tokenizer)
     write_text(folder / MEASURED, json.dumps(figures, indent=1, ensure_ascii=False) + "\n")
-    samples = [sample(model, tokenizer, seed) for seed in range(SAMPLES)]
+    title, samples = sampled(recipe, model, tokenizer)
     facts = run_facts(recipe, config, model, records) | headline(figures)
     judged = folder / JUDGED
     limits = judged.read_text(encoding="utf-8") if judged.is_file() else ""
@@ -63,11 +63,24 @@ def write(recipe: Recipe, config: Path, folder: Path) -> Path:
         table(("n", "n-grams of training that are distinct", "of held-out ones seen"), grams),
         limits.strip(),
         "## Samples",
-        "Seeds 0 to 19 at temperature 0.7 from the begin token alone; all are here.",
+        title,
         *(f"Seed {seed}:\n\n```text\n{text}\n```" for seed, text in enumerate(samples)),
     ]
     write_text(folder / "README.md", "\n\n".join(part for part in parts if part) + "\n")
     return folder / "README.md"
+
+
+def sampled(
+    recipe: Recipe, model: MistralForCausalLM, tokenizer: MistralTokenizer
+) -> tuple[str, list[str]]:
+    """What the model writes, by seed and not by taste, and how it was asked."""
+    seeds = range(SAMPLES)
+    if recipe.kind == "dialogues":
+        talks = [chat_evaluation.conversation(model, tokenizer, seed) for seed in seeds]
+        return f"Held-out dialogues 0 to {SAMPLES - 1}, greedy; all are here.", talks
+    texts = [sample(model, tokenizer, seed) for seed in seeds]
+    how = "from the begin token alone, each up to its first question"
+    return f"Seeds 0 to {SAMPLES - 1} at temperature {TEMPERATURE} {how}; all are here.", texts
 
 
 def measure(

@@ -55,6 +55,22 @@ def turns(messages: list[Message]) -> list[list[Message]]:
     ]
 
 
+@torch.no_grad()
+def conversation(model: MistralForCausalLM, tokenizer: MistralTokenizer, number: int) -> str:
+    """A held-out dialogue in which the model gives the answers, greedy, one line for each turn."""
+    asked = dialogue(Random(f"held-out talk {number}"), "test")
+    messages: list[Message] = []
+    for message in asked:
+        if message["role"] != "assistant":
+            messages.append(message)
+            continue
+        prompt = dialogue_document(messages, tokenizer).ids
+        ids = torch.tensor([prompt], device=model.device)
+        reply = model.generate(ids, max_new_tokens=LONGEST_REPLY)[0, len(prompt) :].tolist()
+        messages.append({"role": "assistant", "content": tokenizer.decode(reply)})
+    return "\n".join(f"{message['role']}: {message['content']}" for message in messages)
+
+
 def share_that_stops(
     model: MistralForCausalLM, tokenizer: MistralTokenizer, seed: int, count: int
 ) -> float:

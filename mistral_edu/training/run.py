@@ -35,6 +35,9 @@ from mistral_edu.training.record import RECORD, Record, start_folder, write_reco
 from mistral_edu.training.world import stories
 from mistral_edu.weights.whole_files import whole_file
 
+ASKED = "Question:"  # what follows a text
+TEMPERATURE = 0.5
+
 
 class Run:
     """A run in a folder.
@@ -193,11 +196,19 @@ def describe(recipe: Recipe) -> str:
 def sample(
     model: MistralForCausalLM, tokenizer: MistralTokenizer, seed: int, length: int = 300
 ) -> str:
-    """A text that the model makes up from the begin token alone, at temperature 0.7."""
+    """A text that the model makes up from the begin token alone, without the questions after it."""
     model.eval()
     start = torch.tensor([[tokenizer.bos_id]], device=model.device)
-    ids = model.generate(start, max_new_tokens=length, do_sample=True, temperature=0.7, seed=seed)
-    return tokenizer.decode(ids[0].tolist())
+    ids = model.generate(
+        start,
+        max_new_tokens=length,
+        do_sample=True,
+        temperature=TEMPERATURE,
+        seed=seed,
+        stop_strings=ASKED,
+        tokenizer=tokenizer,
+    )
+    return tokenizer.decode(ids[0].tolist()).partition(ASKED)[0].strip()
 
 
 def write_text(path: Path, text: str) -> None:

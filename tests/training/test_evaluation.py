@@ -3,7 +3,11 @@
 import torch
 
 from mistral_edu import MistralConfig, MistralForCausalLM
-from mistral_edu.training.chat_evaluation import dialogue_items, share_that_stops
+from mistral_edu.training.chat_evaluation import (
+    conversation,
+    dialogue_items,
+    share_that_stops,
+)
 from mistral_edu.training.evaluation import mark, recall_items, shares, story_items
 from tests.training_toys import tokenizer
 
@@ -80,3 +84,13 @@ def test_a_model_that_never_ends_is_caught():
     assert 0 <= share_that_stops(model, tokenizer(), seed=0, count=2) <= 1
     torch.nn.init.zeros_(model.lm_head.weight)  # Every score is equal: the first id wins, not eos.
     assert share_that_stops(model, tokenizer(), seed=0, count=2) == 0.0
+
+
+def test_in_a_conversation_the_answers_are_the_model_s_own():
+    model = random_model()
+    torch.nn.init.zeros_(model.lm_head.weight)  # The first id wins, 48 times.
+    text = conversation(model, tokenizer(), 3)
+    lines = [line for line in text.split("\n") if line.startswith(("user:", "assistant:"))]
+    assert len(lines) >= 2 and lines[-1].startswith("assistant:")
+    unknown = tokenizer().decode([0] * 48)
+    assert all(line == f"assistant: {unknown}" for line in lines if line.startswith("assistant:"))
