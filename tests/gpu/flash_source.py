@@ -108,8 +108,8 @@ def _guard(head_dims: Sequence[int], types: Sequence[str]) -> str:
 
 def stub(head_dims: Sequence[int], types: Sequence[str]) -> str:
     """Backward functions that are never called: without them the library does not import."""
-    lines = ['#include "namespace_config.h"', '#include "flash.h"', "#include <cutlass/bfloat16.h>"]
-    lines += ["#include <cutlass/half.h>", "namespace FLASH_NAMESPACE {"]
+    headers = ["<cuda_runtime.h>", '"flash.h"', "<cutlass/bfloat16.h>", "<cutlass/half.h>"]
+    lines = [*(f"#include {name}" for name in headers), "namespace FLASH_NAMESPACE {"]
     for size in head_dims:
         for kind in types:
             for causal in ("false", "true"):
