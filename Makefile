@@ -5,10 +5,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help course test lint environment refresh mutants pins clean
+.PHONY: help course test lint environment refresh mutants gpu-check pins clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 course: environment ## open JupyterLab on lesson 00
 	@$(BIN)/python -m mistral_edu lab
@@ -27,6 +27,9 @@ refresh: environment ## run the notebooks again and store their outputs
 
 mutants: environment ## plant every known bug in a copy and see a test fail; TRAPS="5 17" for some
 	@$(BIN)/python tools/mutants.py $(TRAPS)
+
+gpu-check: environment ## check and measure an NVIDIA GPU; ARGS="--out DIR --flash-source ARCHIVE"
+	@$(BIN)/python -m tests.gpu $(or $(ARGS),--out build/gpu)
 
 pins: environment ## write the installed versions to constraints.txt
 	@$(BIN)/python tools/pins.py

@@ -113,7 +113,7 @@ def _runs_everywhere() -> str | None:
     return None
 
 
-def _fits_everything(device: torch.device, dtype: torch.dtype) -> str | None:
+def _fits_everything(device: torch.device, dtype: torch.dtype, head_dim: int = 0) -> str | None:
     return None
 
 
@@ -124,12 +124,13 @@ class Backend:
     Args:
         attend: the function.
         why_unavailable: the reason it cannot run here, if any.
-        why_unfit: the reason a model on some device, of some type, cannot use it, if any.
+        why_unfit: the reason a model on some device, of some type and head size, cannot use it,
+            if any.
     """
 
     attend: AttentionFunction
     why_unavailable: Callable[[], str | None]
-    why_unfit: Callable[[torch.device, torch.dtype], str | None] = _fits_everything
+    why_unfit: Callable[[torch.device, torch.dtype, int], str | None] = _fits_everything
 
 
 REGISTRY: dict[str, Backend] = {
@@ -154,12 +155,14 @@ def resolve(
     name: str,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
+    head_dim: int = 0,
 ) -> str:
     """The backend that `attention=name` means here: itself, or the best one for "auto".
 
     Args:
         name: a backend's name, or "auto".
         device, dtype: of the model, for "auto"; PyTorch's defaults if None.
+        head_dim: D, for "auto", which passes over what cannot take it.
 
     Raises:
         ValueError: for a name that is not in the registry.
@@ -172,6 +175,7 @@ def resolve(
         return _best(
             torch.get_default_device() if device is None else torch.device(device),
             torch.get_default_dtype() if dtype is None else dtype,
+            head_dim,
         )
     if name not in REGISTRY:
         choices = ", ".join(["auto", *REGISTRY])
@@ -181,10 +185,12 @@ def resolve(
     return name
 
 
-def _best(device: torch.device, dtype: torch.dtype) -> str:
+def _best(device: torch.device, dtype: torch.dtype, head_dim: int) -> str:
     for name in PREFERENCE:
         backend = REGISTRY.get(name)
-        if backend and not (backend.why_unavailable() or backend.why_unfit(device, dtype)):
+        if backend is None or backend.why_unfit(device, dtype, head_dim):
+            continue
+        if backend.why_unavailable() is None:  # asked last: it may import a package
             return name
     raise BackendUnavailable(f"none of {', '.join(PREFERENCE)} can run on {device} in {dtype}")
 

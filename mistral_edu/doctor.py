@@ -129,7 +129,15 @@ def attention() -> list[tuple[str, str]]:
         (name, f"cannot run: {why}" if why else "runs")
         for name, why in backends.available().items()
     ]
-    return [*rows, ("auto", f"picks {backends.resolve('auto')}")]
+    return [*rows, ("auto", _picked())]
+
+
+def _picked() -> str:
+    on_cpu = backends.resolve("auto", "cpu", torch.float32)
+    if not torch.cuda.is_available():
+        return f"picks {on_cpu}"
+    on_gpu = backends.resolve("auto", "cuda", torch.bfloat16)
+    return f"picks {on_cpu} on the processor, {on_gpu} in bfloat16 on the GPU"
 
 
 def seven_billion_needs() -> list[Need]:

@@ -44,16 +44,21 @@ def why_unavailable() -> str | None:
     return flash_kernels.find_kernels()[1] or None
 
 
-def why_unfit(device: torch.device, dtype: torch.dtype) -> str | None:
-    """Why a model there and of that type cannot use flash, or None.
+def why_unfit(device: torch.device, dtype: torch.dtype, head_dim: int = 0) -> str | None:
+    """Why a model there, of that type and head size, cannot use flash, and what to do; or None.
 
-    >>> why_unfit(torch.device("cuda"), torch.float32)
-    'it computes in float16 or bfloat16 on cuda, not in float32 on cuda'
+    >>> why_unfit(torch.device("cuda"), torch.bfloat16, head_dim=320)
+    "it takes a head_dim up to 256, got 320: choose attention='sdpa'"
     """
-    if device.type == DEVICE and dtype in HALF:
-        return None
-    name = str(dtype).removeprefix("torch.")
-    return f"it computes in float16 or bfloat16 on {DEVICE}, not in {name} on {device.type}"
+    if device.type != DEVICE or dtype not in HALF:
+        name = str(dtype).removeprefix("torch.")
+        return (
+            f"it computes in float16 or bfloat16 on {DEVICE}, not in {name} on {device.type}: load "
+            "the model with dtype=torch.bfloat16, device='cuda', or choose attention='sdpa'"
+        )
+    if head_dim > LARGEST_HEAD:
+        return f"it takes a head_dim up to {LARGEST_HEAD}, got {head_dim}: choose attention='sdpa'"
+    return None
 
 
 def flash_attention(
@@ -91,16 +96,8 @@ def _require_kernels(q: Float[Tensor, "B H T D"]) -> Kernels:
     kernels, reason = flash_kernels.find_kernels()
     if kernels is None:
         raise BackendUnavailable(f"attention='flash' cannot run here: {reason}")
-    if unfit := why_unfit(q.device, q.dtype):
-        raise BackendUnavailable(
-            f"attention='flash' cannot take these tensors: {unfit}; load the model with "
-            "dtype=torch.bfloat16, device='cuda', or choose attention='sdpa'"
-        )
-    if q.shape[3] > LARGEST_HEAD:
-        raise BackendUnavailable(
-            f"attention='flash' takes a head_dim up to {LARGEST_HEAD}, got {q.shape[3]}: choose "
-            "attention='sdpa'"
-        )
+    if unfit := why_unfit(q.device, q.dtype, q.shape[3]):
+        raise BackendUnavailable(f"attention='flash' cannot take these tensors: {unfit}")
     return kernels
 
 

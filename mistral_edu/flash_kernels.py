@@ -18,7 +18,7 @@ Conventions
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -32,6 +32,7 @@ from mistral_edu.spans import Fill, Runs
 WINDOW_SINCE = Version("2.3.0")  # the first flash-attn whose kernels know a window
 OLDEST_GPU = (8, 0)  # Ampere
 OPERATOR_NEEDS = {"window_size_left", "window_size_right", "seqused_k"}
+NO_DROPOUT, NO_DEBUG_MASK = 0.0, False  # positions in the operator's list that are never used
 
 
 @dataclass(frozen=True)
@@ -45,93 +46,87 @@ class Kernels:
 
 def package_kernels(package: Any) -> Kernels:
     """The kernels of the `flash-attn` package, given as the imported module."""
+    return Kernels(
+        f"flash-attn {package.__version__}",
+        partial(_package_over_runs, package),
+        partial(_package_over_ring, package),
+    )
 
-    def over_runs(
-        q: Float[Tensor, "N H D"],
-        k: Float[Tensor, "M Hkv D"],
-        v: Float[Tensor, "M Hkv D"],
-        runs: Runs,
-        scale: float,
-    ) -> Float[Tensor, "N H D"]:
-        return package.flash_attn_varlen_func(
-            q,
-            k,
-            v,
-            cu_seqlens_q=runs.query_bounds,
-            cu_seqlens_k=runs.key_bounds,
-            max_seqlen_q=runs.most_queries,
-            max_seqlen_k=runs.most_keys,
-            softmax_scale=scale,
-            causal=True,
-            window_size=flash_window(runs.window),
-        )
 
-    def over_ring(
-        q: Float[Tensor, "B one H D"],
-        k: Float[Tensor, "B S Hkv D"],
-        v: Float[Tensor, "B S Hkv D"],
-        fill: Fill,
-        scale: float,
-    ) -> Float[Tensor, "B one H D"]:
-        return package.flash_attn_with_kvcache(
-            q, k, v, cache_seqlens=fill.lengths, softmax_scale=scale
-        )
+def _package_over_runs(
+    package: Any,
+    q: Float[Tensor, "N H D"],
+    k: Float[Tensor, "M Hkv D"],
+    v: Float[Tensor, "M Hkv D"],
+    runs: Runs,
+    scale: float,
+) -> Float[Tensor, "N H D"]:
+    return package.flash_attn_varlen_func(
+        q,
+        k,
+        v,
+        cu_seqlens_q=runs.query_bounds,
+        cu_seqlens_k=runs.key_bounds,
+        max_seqlen_q=runs.most_queries,
+        max_seqlen_k=runs.most_keys,
+        softmax_scale=scale,
+        causal=True,
+        window_size=flash_window(runs.window),
+    )
 
-    return Kernels(f"flash-attn {package.__version__}", over_runs, over_ring)
+
+def _package_over_ring(
+    package: Any,
+    q: Float[Tensor, "B one H D"],
+    k: Float[Tensor, "B S Hkv D"],
+    v: Float[Tensor, "B S Hkv D"],
+    fill: Fill,
+    scale: float,
+) -> Float[Tensor, "B one H D"]:
+    return package.flash_attn_with_kvcache(q, k, v, cache_seqlens=fill.lengths, softmax_scale=scale)
 
 
 def bundled_kernels(operator: Callable[..., Any]) -> Kernels:
     """The kernels inside PyTorch, given as its operator `aten._flash_attention_forward`."""
+    return Kernels(
+        f"PyTorch {torch.__version__}",
+        partial(_bundled_over_runs, operator),
+        partial(_bundled_over_ring, operator),
+    )
 
-    def over_runs(
-        q: Float[Tensor, "N H D"],
-        k: Float[Tensor, "M Hkv D"],
-        v: Float[Tensor, "M Hkv D"],
-        runs: Runs,
-        scale: float,
-    ) -> Float[Tensor, "N H D"]:
-        left, right = flash_window(runs.window)
-        bounds = (runs.query_bounds, runs.key_bounds, runs.most_queries, runs.most_keys)
-        return operator(
-            q,
-            k,
-            v,
-            *bounds,
-            0.0,  # no dropout
-            True,  # causal
-            False,  # no debug mask
-            scale=scale,
-            window_size_left=left,
-            window_size_right=right,
-        )[0]
 
-    def over_ring(
-        q: Float[Tensor, "B one H D"],
-        k: Float[Tensor, "B S Hkv D"],
-        v: Float[Tensor, "B S Hkv D"],
-        fill: Fill,
-        scale: float,
-    ) -> Float[Tensor, "B one H D"]:
-        if fill.is_even:  # the form without bounds reads the ring where it lies
-            k, v = k[:, : fill.most], v[:, : fill.most]
-            return operator(q, k, v, None, None, 1, fill.most, 0.0, False, False, scale=scale)[0]
-        rows = torch.arange(len(q) + 1, dtype=torch.int32, device=q.device)
-        flat = [x.flatten(0, 1) for x in (q, k, v)]  # (B, S, Hkv, D) → (B·S, Hkv, D): a copy
-        out = operator(
-            *flat,
-            rows,
-            rows * k.shape[1],
-            1,
-            k.shape[1],
-            0.0,
-            False,
-            False,
-            scale=scale,
-            seqused_k=fill.lengths,
-        )[0]
-        return out[:, None]
+def _bundled_over_runs(
+    operator: Callable[..., Any],
+    q: Float[Tensor, "N H D"],
+    k: Float[Tensor, "M Hkv D"],
+    v: Float[Tensor, "M Hkv D"],
+    runs: Runs,
+    scale: float,
+) -> Float[Tensor, "N H D"]:
+    left, right = flash_window(runs.window)
+    bounds = (runs.query_bounds, runs.key_bounds, runs.most_queries, runs.most_keys)
+    sides = {"window_size_left": left, "window_size_right": right}
+    return operator(q, k, v, *bounds, NO_DROPOUT, True, NO_DEBUG_MASK, scale=scale, **sides)[0]
 
-    return Kernels(f"PyTorch {torch.__version__}", over_runs, over_ring)
+
+def _bundled_over_ring(
+    operator: Callable[..., Any],
+    q: Float[Tensor, "B one H D"],
+    k: Float[Tensor, "B S Hkv D"],
+    v: Float[Tensor, "B S Hkv D"],
+    fill: Fill,
+    scale: float,
+) -> Float[Tensor, "B one H D"]:
+    not_causal = (NO_DROPOUT, False, NO_DEBUG_MASK)
+    if fill.is_even:  # the form without bounds reads the ring where it lies
+        k, v = k[:, : fill.most], v[:, : fill.most]
+        return operator(q, k, v, None, None, 1, fill.most, *not_causal, scale=scale)[0]
+    slots = k.shape[1]
+    rows = torch.arange(len(q) + 1, dtype=torch.int32, device=q.device)
+    bounds = (rows, rows * slots, 1, slots)
+    flat = [x.flatten(0, 1) for x in (q, k, v)]  # (B, S, Hkv, D) → (B·S, Hkv, D): a copy
+    out = operator(*flat, *bounds, *not_causal, scale=scale, seqused_k=fill.lengths)[0]
+    return out[:, None]
 
 
 @cache

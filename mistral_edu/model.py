@@ -63,7 +63,10 @@ class MistralModel(PretrainedModel):
 
     Args:
         config: the architecture.
-        attention: a backend's name, or "auto" for the best that can run.
+        attention: a backend's name, or "auto" for the best that can run where the model is.
+
+    Raises:
+        ValueError, BackendUnavailable: for an attention there is not, or not on this machine.
 
     >>> config = MistralConfig(vocab_size=16, hidden_size=8, intermediate_size=28,
     ...     num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, sliding_window=4)
@@ -74,7 +77,8 @@ class MistralModel(PretrainedModel):
 
     def __init__(self, config: MistralConfig, attention: str = "auto") -> None:
         super().__init__(config)
-        self.attention_backend = backends.resolve(attention)
+        backends.resolve(attention)  # what cannot run on this machine is refused before it is used
+        self.attention = attention
         self.gradient_checkpointing = False
         self._has_warned = False
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
@@ -82,6 +86,12 @@ class MistralModel(PretrainedModel):
         self.layers = nn.ModuleList(layers)
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.initialise_weights(self)
+
+    @property
+    def attention_backend(self) -> str:
+        """Name of the backend in use; under "auto" it changes with `.to("cuda")` and `.half()`."""
+        place = (self.device, self.dtype, self.config.head_dim)
+        return backends.resolve(self.attention, *place)
 
     def forward(
         self,

@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from mistral_edu import MistralConfig, MistralForCausalLM, MistralTokenizer, cli, doctor, paths
+from mistral_edu import (
+    MistralConfig,
+    MistralForCausalLM,
+    MistralTokenizer,
+    backends,
+    cli,
+    doctor,
+    flash_attention,
+    paths,
+)
 
 TEXT = ["The miller walks to the old bridge.", "Rain falls on the valley — ☔ again."] * 4
 
@@ -117,6 +126,19 @@ def test_doctor_says_of_every_backend_that_it_runs_or_why_not(
     rows = dict(doctor.attention())
     assert rows["eager"] == "runs"
     assert rows["flash"] == "cannot run: it needs a CUDA device"
+
+
+@pytest.mark.parametrize(
+    ("has_gpu", "picked"),
+    [(False, "picks sdpa"), (True, "picks sdpa on the processor, flash in bfloat16 on the GPU")],
+)
+def test_doctor_says_what_auto_picks_where(
+    monkeypatch: pytest.MonkeyPatch, has_gpu: bool, picked: str
+) -> None:
+    entry = backends.Backend(backends.eager_attention, lambda: None, flash_attention.why_unfit)
+    monkeypatch.setitem(backends.REGISTRY, "flash", entry)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    assert dict(doctor.attention())["auto"] == picked
 
 
 def test_doctor_counts_the_7b_and_its_full_window_exactly() -> None:

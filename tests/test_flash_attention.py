@@ -242,6 +242,15 @@ def test_what_a_kernel_makes_of_a_row_without_keys_does_no_harm(kernels, monkeyp
 
 
 @torch.no_grad()
+def test_a_model_that_flash_cannot_serve_says_so_when_it_is_used(kernels):
+    model = small_model(attention="flash")
+    ids = random_ids(model, 1, 5)
+    with pytest.raises(backends.BackendUnavailable, match="not in float32 on cpu: load the model"):
+        model(ids)
+    assert model.half()(ids).logits.isfinite().all()
+
+
+@torch.no_grad()
 def test_a_model_in_half_precision_says_the_same_with_flash(kernels):
     models = [small_model(attention=name).to(torch.float16) for name in ("flash", "eager")]
     texts = [random_ids(models[0], 1, length, seed=length)[0] for length in (3, 11, 14)]
@@ -354,4 +363,5 @@ def test_auto_takes_flash_only_for_half_precision_on_the_gpu(kernels):
     assert backends.resolve("auto", "cpu", torch.bfloat16) == "flash"  # "cpu" plays the GPU here
     assert backends.resolve("auto", "cpu", torch.float32) == "sdpa"
     assert backends.resolve("auto", "cuda", torch.bfloat16) == "sdpa"
+    assert backends.resolve("auto", "cpu", torch.bfloat16, head_dim=264) == "sdpa"
     assert backends.resolve("auto") == "sdpa"

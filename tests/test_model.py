@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mistral_edu import MistralConfig, MistralForCausalLM, MistralModel
+from mistral_edu import MistralConfig, MistralForCausalLM, MistralModel, backends
 from tests.models import difference, oracle_logits, random_ids, small_model
 
 
@@ -176,3 +176,60 @@ def test_one_head_mask_may_serve_all_layers():
     found = model(ids, head_mask=mask).logits
     assert torch.equal(found, model(ids, head_mask=mask.repeat(2, 1)).logits)
     assert not torch.equal(found, model(ids).logits)
+
+
+@pytest.fixture
+def half_only(monkeypatch):
+    """A better backend than those of a CPU, for half precision and small heads; notes its calls."""
+    calls = []
+
+    def attend(*given):
+        calls.append(given[0].dtype)
+        return backends.eager_attention(*given)
+
+    def why_unfit(device, dtype, head_dim=0):
+        return None if dtype == torch.float16 and head_dim <= 8 else "not for these"
+
+    entry = backends.Backend(attend, lambda: None, why_unfit)
+    monkeypatch.setitem(backends.REGISTRY, "flash", entry)
+    return calls
+
+
+@torch.no_grad()
+def test_auto_follows_the_weights_to_another_type_and_back(half_only):
+    model = small_model(attention="auto")
+    ids = random_ids(model, 1, 5)
+    for dtype, name in ((None, "sdpa"), (torch.float16, "flash"), (torch.float32, "sdpa")):
+        model.to(dtype=dtype)
+        assert model.attention_backend == model.model.attention_backend == name
+        half_only.clear()
+        model(ids)
+        assert half_only == ([torch.float16] * 2 if name == "flash" else [])
+
+
+def test_auto_follows_the_weights_to_another_device(monkeypatch):
+    entry = backends.Backend(
+        backends.eager_attention,
+        lambda: None,
+        lambda device, *_: None if device.type == "meta" else "no",
+    )
+    monkeypatch.setitem(backends.REGISTRY, "flash", entry)
+    model = small_model(attention="auto")
+    assert model.attention_backend == "sdpa"
+    assert model.to("meta").attention_backend == "flash"
+
+
+def test_auto_knows_the_size_of_a_head(half_only):
+    assert small_model(attention="auto", head_dim=16).half().attention_backend == "sdpa"
+
+
+def test_a_loaded_model_picks_for_the_type_it_was_loaded_in(half_only, tmp_path):
+    small_model().save_pretrained(tmp_path)
+    for dtype, name in ((None, "sdpa"), (torch.float16, "flash")):
+        model = MistralForCausalLM.from_pretrained(tmp_path, dtype=dtype)
+        assert model.attention_backend == name
+
+
+def test_a_backend_asked_for_by_name_stays_whatever_the_type(half_only):
+    model = small_model(attention="eager")
+    assert model.half().attention_backend == "eager"

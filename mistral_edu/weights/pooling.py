@@ -187,7 +187,7 @@ def pool_key_value_heads(
     source = Pooled(_InMemory(model), model.config, num_key_value_heads, method, seed)
     decoder = getattr(model, "model", model)
     with shapes_only():
-        pooled = type(model)(source.config, decoder.attention_backend)  # type: ignore[call-arg]
+        pooled = type(model)(source.config, decoder.attention)  # type: ignore[call-arg]
     tensors = {name: source.read(name).to(model.device).clone() for name in source.names()}
     pooled.load_state_dict(tensors, assign=True)
     pooled.tie_weights()

@@ -146,3 +146,9 @@ def test_converting_pools_as_the_function_does(tmp_path, layout, method):
     expected = pool_key_value_heads(model, 2, method)
     ids = random_ids(model, 1, 13)
     assert torch.equal(again(ids).logits, expected(ids).logits)
+
+
+def test_a_pooled_model_picks_its_attention_as_the_one_it_comes_from():
+    for attention in ("auto", "eager"):
+        pooled = pool_key_value_heads(small_model(attention=attention), 1)
+        assert pooled.model.attention == attention
