@@ -90,7 +90,6 @@ class LlamaCppSession:
         """The last scores."""
         return torch.tensor([self.context.get_logits_ith(index) for index in self.scored])
 
-    @property
     def cache_bytes(self) -> int:
         """What is reserved for keys and values, by its size: llama.cpp does not say."""
         config = self.owner.model

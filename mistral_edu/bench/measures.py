@@ -209,7 +209,7 @@ def cache_held(bench: Bench) -> list[Row]:
     rows: list[Row] = []
     with bench.sessions(1, tokens + bench.plan.steps, prompt) as sessions:
         for state in ("after the prompt", f"{bench.plan.steps} tokens later"):
-            held = {name: Spread.of([session.cache_bytes]) for name, session in sessions.items()}
+            held = {name: Spread.of([session.cache_bytes()]) for name, session in sessions.items()}
             rows += rows_of(results.CACHE, bench.case(1, tokens, state), held, least)
             for session in sessions.values():
                 _steps(session, new)

@@ -57,7 +57,6 @@ class PlainSession:
         assert self.last is not None, "start comes first"
         return self.last.float().cpu()
 
-    @property
     def cache_bytes(self) -> int:
         """Bytes behind the tensors of the cache."""
         return bytes_held([*self.cache.keys, *self.cache.values])
@@ -87,7 +86,6 @@ class EngineSession:
         assert self.last is not None, "start comes first"
         return self.last.float().cpu()
 
-    @property
     def cache_bytes(self) -> int:
         """What the engine says it holds."""
         return int(self.engine.cache_bytes)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -29,6 +29,7 @@ from mistral_edu.config import MistralConfig
 PROMPT_CHUNK = 4096
 
 
+@runtime_checkable
 class Session(Protocol):
     """One batch in progress."""
 
@@ -44,7 +45,6 @@ class Session(Protocol):
         """The scores after the last call, in float32 on the CPU."""
         ...
 
-    @property
     def cache_bytes(self) -> int:
         """Bytes of keys and values that are held now."""
         ...
@@ -54,6 +54,7 @@ class Session(Protocol):
         ...
 
 
+@runtime_checkable
 class Opened(Protocol):
     """A peer with its weights in memory."""
 

@@ -70,7 +70,6 @@ class TransformersSession:
         assert self.last is not None, "start comes first"
         return self.last.float().cpu()
 
-    @property
     def cache_bytes(self) -> int:
         """Bytes behind the tensors of the cache."""
         return bytes_held(t for layer in self.cache.layers for t in (layer.keys, layer.values))
