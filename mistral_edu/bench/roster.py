@@ -3,10 +3,15 @@
 Lesson: 14_the_full_7b.
 """
 
-from mistral_edu.bench import llama_cpp_peer, ours, transformers_peer
+from mistral_edu.bench import llama_cpp_peer, mistral_inference_peer, ours, transformers_peer
 from mistral_edu.bench.peers import Peer
 
-PEERS: tuple[Peer, ...] = (*ours.PEERS, *transformers_peer.PEERS, *llama_cpp_peer.PEERS)
+PEERS: tuple[Peer, ...] = (
+    *ours.PEERS,
+    *transformers_peer.PEERS,
+    *mistral_inference_peer.PEERS,
+    *llama_cpp_peer.PEERS,
+)
 REFERENCE = ours.PLAIN  # whose logits the others are held against
 BASELINE = transformers_peer.DYNAMIC  # whose speed is 1 in the ratios
 

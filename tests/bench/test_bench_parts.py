@@ -1,6 +1,8 @@
 """The parts of a measurement: turns, figures, costs, bytes, and each way to run the model."""
 
 import json
+import sys
+import types
 
 import pytest
 import torch
@@ -8,11 +10,12 @@ import torch
 from mistral_edu import MistralForCausalLM
 from mistral_edu.bench import ceilings, costs, loading, measures, memory, results, roster, sizes
 from mistral_edu.bench.agreement import compare
+from mistral_edu.bench.mistral_inference_peer import MistralInferenceSession, original_folder
 from mistral_edu.bench.ours import EngineSession, PlainSession
 from mistral_edu.bench.peers import Material
 from mistral_edu.bench.results import Case, rows_of
 from mistral_edu.bench.timing import Block, Spread, Work, interleaved, timed
-from tests.bench_fakes import PlainEngine
+from tests.bench_fakes import PlainEngine, opened_by
 from tests.models import small_config, small_model
 
 CPU = torch.device("cpu")
@@ -268,3 +271,64 @@ def test_a_fresh_process_gets_the_task_and_its_report_is_read(material, monkeypa
 def test_a_process_that_fails_says_why(material):
     with pytest.raises(RuntimeError, match="loading nobody in a fresh process failed"):
         loading.in_fresh_process("nobody", material, 8)
+
+
+# ── a peer that needs a GPU, over a stand-in ────────────────────────────────────────────────────
+
+
+class FlatModel:
+    """mistral-inference's interface: rows end to end, every token scored, over the plain model."""
+
+    def __init__(self, model):
+        config = model.config
+        self.plain, self.device, self.dtype = model, CPU, torch.float32
+        self.args = types.SimpleNamespace(
+            n_layers=2, n_kv_heads=2, head_dim=8, max_batch_size=1, sliding_window=8
+        )
+        self.vocab_size = config.vocab_size
+
+    def forward(self, flat, seqlens, cache):
+        output = self.plain(flat.view(len(seqlens), -1), past_key_values=cache.past, use_cache=True)
+        cache.past = output.past_key_values
+        return output.logits.flatten(0, 1)
+
+
+class FlatCache:
+    """Its cache: tensors by layer, and `to`, `reset`."""
+
+    def __init__(self, layers, batch, longest, heads, head_dim, window):
+        shape = (batch, window, heads, head_dim)
+        self.cache_k = {layer: torch.zeros(shape) for layer in range(layers)}
+        self.cache_v = {layer: torch.zeros(shape) for layer in range(layers)}
+        self.past = None
+
+    def to(self, device, dtype):
+        return self
+
+    def reset(self):
+        self.past = None
+
+
+def test_mistral_inference_gets_rows_end_to_end_and_its_last_scores_are_read(monkeypatch):
+    module = types.ModuleType("mistral_inference.cache")
+    module.BufferCache = FlatCache
+    monkeypatch.setitem(sys.modules, "mistral_inference", types.ModuleType("mistral_inference"))
+    monkeypatch.setitem(sys.modules, "mistral_inference.cache", module)
+    model = small_model(sliding_window=8)
+    opened = opened_by(lambda *room: MistralInferenceSession(FlatModel(model), *room))
+    peer = roster.peer_named("mistral-inference")
+    reference = opened_by(lambda *_: PlainSession(model))
+    peers = {peer.name: (peer, opened)}
+    (found,) = compare(peers, reference, model.config, CPU, torch.float32)
+    assert found.difference <= 1e-5
+    assert opened.session(3, 64).cache_bytes() == 2 * 2 * 3 * 8 * 2 * 8 * 4
+    with pytest.raises(ValueError, match="128,000"):
+        opened.session(1, 128_001)
+
+
+def test_its_weights_are_written_in_mistrals_own_layout_once(material):
+    folder = original_folder(material)
+    assert sorted(path.name for path in folder.iterdir())[0] == "consolidated.safetensors"
+    before = (folder / "params.json").stat().st_mtime_ns
+    assert original_folder(material) == folder
+    assert (folder / "params.json").stat().st_mtime_ns == before
