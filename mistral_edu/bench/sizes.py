@@ -8,6 +8,8 @@ Speed does not depend on what the weights are, so the larger two are drawn at ra
 Lesson: 14_the_full_7b.
 
 Conventions
+    The tiny model fits into a processor's caches, so it may well pass the limit of reading from
+    memory. It is there to see that all works; the others are there to be measured.
     Tensor n is drawn from seed n in float32 and then cast: both types hold the same model.
 """
 

@@ -152,8 +152,16 @@ def test_table_and_figure_are_written(measured, tmp_path):
 
 def test_the_finding_names_our_best_at_every_batch(measured):
     share = rows(measured, quantity="decode", dtype="float32", batch=2, state="full")[1]
-    assert f"batch 2: the engine at {share['of_limit']:.0%} of the limit" in measured.finding
-    assert "bfloat16: batch 1: the engine" in measured.finding
+    said = f"float32, batch 2, the engine at {share['of_limit']:.0%} of the limit"
+    assert said in measured.finding and "bfloat16, batch 1, the engine at" in measured.finding
+
+
+def test_the_finding_says_when_others_took_the_machine(measured):
+    full = rows(measured, quantity="decode", state="full")
+    quiet = [{**row, "others": 0.0} for row in full]
+    assert "noise" not in report.finding(quiet)
+    quiet[-1]["others"] = 0.5
+    assert report.finding(quiet).endswith("(noise: others took up to 50% of the machine)")
 
 
 # ── who takes part ──────────────────────────────────────────────────────────────────────────────
