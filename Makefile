@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help course test lint environment refresh mutants gpu-check pins clean
+.PHONY: help course test lint environment refresh bench mutants gpu-check pins clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -24,6 +24,9 @@ environment: ## make .venv and stop there
 
 refresh: environment ## run the notebooks again and store their outputs
 	@$(BIN)/python tools/refresh_notebooks.py
+
+bench: environment ## measure beside transformers and llama.cpp; OPTIONS="--model tiny --quick"
+	@$(BIN)/python -m mistral_edu bench $(OPTIONS)
 
 mutants: environment ## plant every known bug in a copy and see a test fail; TRAPS="5 17" for some
 	@$(BIN)/python tools/mutants.py $(TRAPS)

@@ -8,6 +8,7 @@
     mistral-edu verify PATH
     mistral-edu train --config RECIPE
     mistral-edu experiment recall
+    mistral-edu bench --quick
 
 Each command is a module of `mistral_edu.commands`. Every mistake of the person typing ends in one
 clear line and exit status 2.
@@ -20,7 +21,17 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from mistral_edu.commands import chat, convert, doctor, experiment, generate, lab, train, verify
+from mistral_edu.commands import (
+    bench,
+    chat,
+    convert,
+    doctor,
+    experiment,
+    generate,
+    lab,
+    train,
+    verify,
+)
 
 COMMANDS = {
     "doctor": doctor,
@@ -31,6 +42,7 @@ COMMANDS = {
     "verify": verify,
     "train": train,
     "experiment": experiment,
+    "bench": bench,
 }
 
 

@@ -1,14 +1,18 @@
-"""`mistral-edu convert`: write a model in the other layout.
+"""`mistral-edu convert`: write a model in the other layout, or as a GGUF file for llama.cpp.
 
 Lesson: 11_weights.
 """
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mistral_edu.commands import arguments
 
-HELP = "convert a model between Mistral's own layout and Hugging Face's"
+if TYPE_CHECKING:
+    import torch
+
+HELP = "convert a model between Mistral's own layout and Hugging Face's, or to GGUF"
 LEFT_BEHIND = ".unfinished.*"  # where `weights.whole_files` writes
 TYPES = ("float32", "float16", "bfloat16")
 
@@ -16,8 +20,8 @@ TYPES = ("float32", "float16", "bfloat16")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The two folders, the layout, and what may change on the way."""
     parser.add_argument("source", type=Path, help="a folder that holds a model in either layout")
-    parser.add_argument("target", type=Path, help="the folder to write")
-    parser.add_argument("--to", required=True, choices=("hugging-face", "original"))
+    parser.add_argument("target", type=Path, help="the folder to write (or the .gguf file)")
+    parser.add_argument("--to", required=True, choices=("hugging-face", "original", "gguf"))
     parser.add_argument("--dtype", choices=TYPES, help="cast the weights (as they are)")
     parser.add_argument(
         "--key-value-heads",
@@ -47,11 +51,14 @@ def run(options: argparse.Namespace) -> int:
 
     from mistral_edu.weights.convert import TOKENIZER_FILE, convert
 
+    dtype = getattr(torch, options.dtype) if options.dtype else None
+    if options.to == "gguf":
+        return _to_gguf(options, dtype)
     convert(
         options.source,
         options.target,
         options.to,
-        getattr(torch, options.dtype) if options.dtype else None,
+        dtype,
         key_value_heads=options.key_value_heads,
         pooling=options.pooling,
         pth=options.pth,
@@ -65,4 +72,17 @@ def run(options: argparse.Namespace) -> int:
         print(f"An attempt that was killed left {path}: delete it if none is running.")
     if not (options.target / TOKENIZER_FILE).exists():
         print(f"The source has no {TOKENIZER_FILE}: put it there before you load the model.")
+    return 0
+
+
+def _to_gguf(options: argparse.Namespace, dtype: "torch.dtype | None") -> int:
+    from mistral_edu.weights.gguf import export
+
+    if options.key_value_heads is not None or options.pth:
+        raise ValueError(
+            "--key-value-heads and --pth do not go with --to gguf: write the hugging-face layout "
+            "with them first, then convert that folder to gguf"
+        )
+    path = export(options.source, options.target, dtype, overwrite=options.overwrite)
+    print(f"{path}  {path.stat().st_size:,} bytes")
     return 0

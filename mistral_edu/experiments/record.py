@@ -37,6 +37,7 @@ class Measurement:
         settings: everything that decides the table.
         rows: the table.
         seconds: how long it took.
+        command: what to type for it; None for that of an experiment.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Measurement:
     settings: Mapping[str, Any]
     rows: Sequence[Row]
     seconds: float
+    command: str | None = None
 
     def write(self, folder: Path, draw: Callable[["Measurement", Path], None]) -> Path:
         """Write NAME.json and NAME.png into a folder, which is made if absent.
@@ -66,7 +68,7 @@ class Measurement:
         """The measurement with its command, date, machine and versions."""
         return {
             "experiment": self.name,
-            "command": f"mistral-edu experiment {self.name}",
+            "command": self.command or f"mistral-edu experiment {self.name}",
             "finding": self.finding,
             "date": datetime.now(UTC).date().isoformat(),
             "machine": machine(),

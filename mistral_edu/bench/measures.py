@@ -1,0 +1,216 @@
+"""The measurements themselves, each over all peers in turns.
+
+    prefill          a whole prompt, the last token scored             bound by matmul
+    first token      the same for a short prompt, in ms
+    decode           tokens one by one: short, full, wrapped window    bound by reading
+    one token        ms at 1, 2, 4 … 64 windows: is it flat?
+    cache held       bytes, right after a long prompt and some tokens later
+
+Lesson: 14_the_full_7b.
+
+Conventions
+    All peers are given the same random ids, which do not depend on what they score.
+    A decoding block continues the text where the block before left it.
+    "Full" is a prompt of W tokens, "wrapped" one of 2.5 W.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from mistral_edu.bench import costs, results
+from mistral_edu.bench.ceilings import Ceilings, name_of
+from mistral_edu.bench.peers import Opened, Session
+from mistral_edu.bench.results import Case, Quantity, rows_of
+from mistral_edu.bench.sizes import random_ids, window_of
+from mistral_edu.bench.timing import Spread, Work, finisher, interleaved
+from mistral_edu.config import MistralConfig
+from mistral_edu.experiments.record import Row
+
+SHORT = 32  # tokens
+DISCARDED = 1  # rounds
+LONG_PROMPT = 4  # windows, for the bytes that a cache holds
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured.
+
+    Args:
+        prompts: lengths to take in.
+        batches: rows to decode at once.
+        windows: lengths of text, in windows, for the curve.
+        rounds: blocks that count.
+        steps: tokens in a block.
+        warm_up: tokens before it.
+        starts: fresh processes for each peer.
+    """
+
+    prompts: tuple[int, ...] = (512, 2048)
+    batches: tuple[int, ...] = (1, 8)
+    windows: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
+    rounds: int = 7
+    steps: int = 8
+    warm_up: int = 2
+    starts: int = 3
+
+    @property
+    def decoded(self) -> int:
+        """Tokens that all blocks together decode."""
+        return (self.rounds + DISCARDED) * (self.steps + self.warm_up)
+
+
+@dataclass
+class Bench:
+    """All peers with their weights, in one type, and what they are held against."""
+
+    peers: Mapping[str, Opened]
+    config: MistralConfig
+    dtype: torch.dtype
+    device: torch.device
+    limits: Ceilings
+    plan: Plan
+    say: Callable[[str], None] = print
+    failures: list[dict[str, str]] = field(default_factory=list)
+
+    def case(self, batch: int, tokens: int, state: str = "") -> Case:
+        """A case in this bench's type."""
+        return Case(self.dtype, batch, tokens, state, self.config.sliding_window)
+
+    def ids(self, batch: int, length: int, seed: int = 0) -> Tensor:
+        """Ids on the device."""
+        return random_ids(self.config, batch, length, seed).to(self.device)
+
+    @contextmanager
+    def sessions(self, batch: int, longest: int, prompt: Tensor) -> Iterator[dict[str, Session]]:
+        """A session of each peer, having taken in a prompt; who cannot is noted with the reason."""
+        opened: dict[str, Session] = {}
+        for name, peer in self.peers.items():
+            try:
+                session = peer.session(batch, longest)
+                session.start(prompt)
+                opened[name] = session
+            except (RuntimeError, ValueError, MemoryError) as problem:
+                case = f"batch {batch}, {prompt.shape[1]} tokens"
+                self.failures.append({"peer": name, "case": case, "reason": str(problem)[:300]})
+        try:
+            yield opened
+        finally:
+            for session in opened.values():
+                session.close()
+
+    def spreads(
+        self, work: Mapping[str, Work], value: Callable[[float], float], rounds: int | None = None
+    ) -> dict[str, Spread]:
+        """Measure work in turns, and make figures of its seconds."""
+        blocks = interleaved(
+            work, rounds or self.plan.rounds, finisher(self.device), discarded=DISCARDED
+        )
+        return {name: Spread.of_blocks(found, value) for name, found in blocks.items()}
+
+
+def prefill(bench: Bench, tokens: int, quantity: Quantity = results.PREFILL) -> list[Row]:
+    """Take in a prompt, one row; tokens a second, or ms if the quantity is the first token."""
+    bench.say(f"{quantity.name}: a prompt of {tokens} tokens")
+    prompt = bench.ids(1, tokens)
+    to_first_token = quantity is results.FIRST
+    rate = bench.limits.matmul[name_of(bench.dtype)].median
+    seconds = costs.prompt_operations(bench.config, tokens) / rate
+
+    def value(seconds: float) -> float:
+        return 1000 * seconds if to_first_token else tokens / seconds
+
+    with bench.sessions(1, tokens, prompt) as sessions:
+        take_in = _first_token if to_first_token else _start
+        work = {name: Work(partial(take_in, s, prompt)) for name, s in sessions.items()}
+        found = bench.spreads(work, value)
+    return rows_of(quantity, bench.case(1, tokens), found, value(seconds))
+
+
+def _start(session: Session, prompt: Tensor) -> None:
+    session.start(prompt)
+
+
+def _first_token(session: Session, prompt: Tensor) -> int:
+    session.start(prompt)
+    return int(session.logits()[0].argmax())
+
+
+def contexts(config: MistralConfig) -> dict[str, int]:
+    """Tokens before those that are timed, by what they do to the window.
+
+    >>> contexts(MistralConfig(sliding_window=512))
+    {'short': 32, 'full': 512, 'wrapped': 1280}
+    """
+    window = window_of(config)
+    return {"short": min(SHORT, window), "full": window, "wrapped": window * 5 // 2}
+
+
+def decode(bench: Bench, batch: int, state: str, context: int) -> list[Row]:
+    """Decode tokens one by one after a context; tokens a second over all rows."""
+    bench.say(f"decode: batch {batch}, {state} window ({context} tokens)")
+    found = _step_seconds(bench, batch, context)
+    rates = {name: _each(spread, lambda s: batch / s) for name, spread in found.items()}
+    limit = batch / _step_limit(bench, batch, context)
+    return rows_of(results.DECODE, bench.case(batch, context, state), rates, limit)
+
+
+def one_token(bench: Bench, windows: int) -> list[Row]:
+    """Milliseconds for one token at a text of so many windows, one row."""
+    context = windows * window_of(bench.config)
+    bench.say(f"one token: {windows} windows ({context} tokens)")
+    found = _step_seconds(bench, 1, context)
+    times = {name: _each(spread, lambda s: 1000 * s) for name, spread in found.items()}
+    limit = 1000 * _step_limit(bench, 1, context)
+    case = bench.case(1, context, f"{windows} windows")
+    return rows_of(results.PER_TOKEN, case, times, limit)
+
+
+def _step_seconds(bench: Bench, batch: int, context: int) -> dict[str, Spread]:
+    plan = bench.plan
+    new = bench.ids(batch, plan.steps + plan.warm_up, seed=1).T
+    with bench.sessions(batch, context + plan.decoded, bench.ids(batch, context)) as sessions:
+        work = {
+            name: Work(
+                partial(_steps, session, new[plan.warm_up :]),
+                partial(_steps, session, new[: plan.warm_up]),
+            )
+            for name, session in sessions.items()
+        }
+        return bench.spreads(work, lambda seconds: seconds / plan.steps)
+
+
+def _steps(session: Session, columns: Tensor) -> None:
+    for ids in columns:
+        session.step(ids)
+
+
+def _step_limit(bench: Bench, batch: int, context: int) -> float:
+    least = costs.step_bytes(bench.config, batch, context, bench.dtype)
+    return least / bench.limits.read.median
+
+
+def _each(spread: Spread, value: Callable[[float], float]) -> Spread:
+    """The spread of another function of the same seconds; falling ones swap least and greatest."""
+    low, high = sorted((value(spread.low), value(spread.high)))
+    return Spread(value(spread.median), low, high, spread.blocks, spread.others)
+
+
+def cache_held(bench: Bench) -> list[Row]:
+    """Bytes held right after a prompt of four windows, and after some tokens more."""
+    tokens = LONG_PROMPT * window_of(bench.config)
+    bench.say(f"cache held: a prompt of {tokens} tokens")
+    prompt, new = bench.ids(1, tokens), bench.ids(1, bench.plan.steps, seed=1).T
+    least = costs.cache_bytes(bench.config, tokens, bench.dtype)
+    rows: list[Row] = []
+    with bench.sessions(1, tokens + bench.plan.steps, prompt) as sessions:
+        for state in ("after the prompt", f"{bench.plan.steps} tokens later"):
+            held = {name: Spread.of([session.cache_bytes()]) for name, session in sessions.items()}
+            rows += rows_of(results.CACHE, bench.case(1, tokens, state), held, least)
+            for session in sessions.values():
+                _steps(session, new)
+    return rows

@@ -1,0 +1,67 @@
+"""`mistral-edu bench`: measure this project beside its peers.
+
+Lesson: 14_the_full_7b.
+"""
+
+import argparse
+from pathlib import Path
+
+from mistral_edu.commands import arguments
+
+HELP = "measure speed and memory beside transformers, llama.cpp and the limits of the machine"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The model, the types, who takes part, and where the record goes."""
+    parser.add_argument(
+        "--model",
+        default="small229",
+        help="tiny, small229 or 7b, random but for tiny (%(default)s)",
+    )
+    parser.add_argument(
+        "--dtype",
+        default="float32",
+        type=_names,
+        metavar="NAMES",
+        help="float32, bfloat16, float16; several with commas (%(default)s)",
+    )
+    parser.add_argument(
+        "--peers",
+        type=_names,
+        metavar="NAMES",
+        help="who is measured, with commas; all adds those that take long to warm up",
+    )
+    parser.add_argument("--quick", action="store_true", help="fewer blocks and shorter texts")
+    parser.add_argument(
+        "--longest", type=arguments.count, metavar="N", help="tokens of the longest prompt"
+    )
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="where (a GPU if there is one)")
+    parser.add_argument("--output", type=Path, help="the folder to write (data/measurements)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure, print the table, write the record and its figure."""
+    from mistral_edu.bench import report
+    from mistral_edu.bench.run import Settings, measure
+    from mistral_edu.experiments import record
+
+    settings = Settings(
+        options.model,
+        options.dtype,
+        options.peers,
+        options.quick,
+        options.longest,
+        options.device,
+    )
+    measurement = measure(settings)
+    written = measurement.write(options.output or record.measurements_dir(), report.draw)
+    print(report.table(measurement))
+    print(f"\n{measurement.finding}\n{written}")
+    return 0
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise argparse.ArgumentTypeError(f"{text!r} names nothing: give names with commas")
+    return names
