@@ -1,58 +1,70 @@
 """The engine: the same model at full speed, for generating text and nothing else.
 
-    prefill: chunk by chunk through the ring, at most `max_chunk` tokens in memory at once
-    step:    one token for each row, always the same operations on the same memory
+    prefill:  chunk by chunk through the ring, so many tokens in memory at once and no more
+    step:     one token for each row, always the same operations on the same memory
 
 What the plain model settles anew in every pass is settled here once: shapes, slots, who sees whom.
-So a step is little more than reading the weights, and on a GPU it is recorded once and replayed.
+A step is then little more than reading the weights, and on a GPU it is recorded and replayed.
 
 Source: "Mistral 7B" (arXiv 2310.06825), section 2; Pope et al., "Efficiently Scaling Transformer
 Inference" (arXiv 2211.05102), for what bounds a step.
 Lesson: 14_the_full_7b.
 
 Conventions
-    No gradients. Logits equal the plain model's up to the rounding of sums in another order.
-    The engine and its model share their weights (see `engine_linear`): change them in place and
-    the engine follows; move or cast the model and make a new engine.
+    No gradients. Scores equal the plain model's up to the rounding of sums in another order.
+    Engine and model share their weights: change them in place and the engine follows; after the
+    model was moved or cast, make a new engine. With `pack=True` the model is used up.
+    One engine continues one batch at a time. It is made of `engine_linear` (the matrices),
+    `engine_layer`, `engine_ring` (the cache), `engine_attention`, `engine_passes`,
+    `engine_graph` (replay) and `engine_steps` (the loop).
 """
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mistral_edu import backends
-from mistral_edu.engine_attention import over_filled
-from mistral_edu.engine_layer import FusedLayer
-from mistral_edu.engine_linear import fuse
-from mistral_edu.engine_ring import Landing, StaticRing, ring_positions
-from mistral_edu.engine_steps import steps
-from mistral_edu.generation import collect
+from mistral_edu import engine_steps
+from mistral_edu.engine_graph import RecordedStep
+from mistral_edu.engine_linear import why_unpackable
+from mistral_edu.engine_passes import Passes
+from mistral_edu.engine_ring import StaticRing
+from mistral_edu.generation import GenerationOutput, collect
 from mistral_edu.generation_config import GenerationConfig
-from mistral_edu.generation_request import checked_mask, prepare
+from mistral_edu.generation_request import GenerationRequest, checked_mask, prepare
 from mistral_edu.heads import MistralForCausalLM
-from mistral_edu.rope import rope_frequencies
 from mistral_edu.streamers import Streamer
+
+LOOK_EVERY = 16  # steps that a GPU makes before its tokens are fetched
 
 
 class Engine:
-    """A language model set up for generating with one batch size.
+    """A language model set up to continue texts, so many at a time.
 
     Args:
         model: whose weights to run.
         batch_size: B, rows that are continued at once.
-        max_chunk: tokens of the prompt, over all rows, that go through the layers at once.
-        capacity: tokens of prompt and answer together; needed if the model has no window.
+        max_chunk: how many tokens of the prompts, over all rows, pass through the layers at once.
+        capacity: tokens of a prompt and its answer; needed if the model has no window. Less than
+            the window saves memory.
+        pack: rearrange the weights for this CPU (see `PackedLinear`). The model is used up.
+        record: whether to record the step and replay it; None where there is a CUDA GPU.
+
+    Raises:
+        ValueError: for pruned heads, for weights that cannot be packed, without window and
+            capacity, or for a batch_size or max_chunk below 1.
 
     >>> from mistral_edu import load
     >>> model, tokenizer = load("tiny")
     >>> engine, ids = Engine(model), torch.tensor([tokenizer.encode("It was a windy")])
-    >>> logits = engine.prefill(ids)
-    >>> torch.allclose(logits, model(ids).logits[:, -1], atol=1e-4)
+    >>> scores = engine.prefill(ids)
+    >>> torch.allclose(scores, model(ids).logits[:, -1], atol=1e-4)
     True
-    >>> engine.step(logits.argmax(dim=-1)).shape, engine.cache_bytes
-    (torch.Size([1, 1024]), 262144)
+    >>> scores = engine.step(scores.argmax(dim=-1))
+    >>> torch.equal(engine.generate(ids, max_new_tokens=8), model.generate(ids, max_new_tokens=8))
+    True
     """
 
     def __init__(
@@ -62,56 +74,80 @@ class Engine:
         *,
         max_chunk: int = 2048,
         capacity: int | None = None,
+        pack: bool = False,
+        record: bool | None = None,
     ) -> None:
-        self.model = model
-        self.config, self.batch_size, self.max_chunk = model.config, batch_size, max_chunk
-        self.device, self.dtype = model.device, model.dtype
-        self.backend = backends.get(model.attention_backend)
-        self.embeddings = model.get_input_embeddings()
-        self.layers = [FusedLayer.of(layer) for layer in model.model.layers]
-        self.norm, self.head = model.model.norm, fuse([model.lm_head])
-        self.frequencies = rope_frequencies(self.config.head_dim, self.config.rope_theta).to(
-            self.device
-        )
-        self.ring = StaticRing(
+        if min(batch_size, max_chunk) < 1:
+            raise ValueError(f"batch_size={batch_size} and max_chunk={max_chunk} must be 1 or more")
+        if pack and (reason := why_unpackable(model.model.embed_tokens.weight)):
+            raise ValueError(f"pack=True cannot be had: {reason}; use pack=False")
+        self.config, self.device, self.dtype = model.config, model.device, model.dtype
+        self.batch_size, self.max_chunk = batch_size, max_chunk
+        self.begun = 0  # how often new texts have taken the place of others
+        self._ring = StaticRing(
             self.config, batch_size, capacity=capacity, dtype=self.dtype, device=self.device
         )
+        with torch.no_grad():
+            record = self.device.type == "cuda" if record is None else record
+            static = record or self.device.type != "cpu"
+            self._passes = Passes(model, self._ring, pack=pack, static=static)
+            self._step: Callable[[Tensor], Tensor] = self._passes.step
+            if record:
+                ids = torch.zeros(batch_size, dtype=torch.long, device=self.device)
+                self._step = RecordedStep(self._step, ids)
+                self._ring.reset()
 
     @property
     def cache_bytes(self) -> int:
-        """Bytes of keys and values; the same before, during and after any text."""
-        return self.ring.nbytes
+        """Bytes of keys and values: the same before, during and after any text.
+
+        >>> from mistral_edu import load
+        >>> Engine(load("tiny")[0], batch_size=2).cache_bytes
+        524288
+        """
+        return self._ring.nbytes
 
     @torch.no_grad()
     def prefill(
-        self, ids: Int[Tensor, "B T"], attention_mask: Tensor | None = None
+        self, input_ids: Int[Tensor, "B T"], attention_mask: Tensor | None = None
     ) -> Float[Tensor, "B V"]:
-        """Begin new texts with prompts, padded on the left; return the scores of what comes next.
+        """Begin new texts: read their prompts, return the scores of what comes next.
 
         Args:
-            ids: a prompt for each row.
+            input_ids: a prompt for each row, padded on the left if ragged.
             attention_mask: (B, T), 0 marks padding.
 
         Raises:
-            ValueError: for another batch size, padding on the right, or more than the capacity.
+            ValueError: for another number of rows, padding on the right, ids outside the
+                vocabulary, or more tokens than the capacity.
         """
-        real = checked_mask(ids, attention_mask).cpu()
-        self._require_batch(len(ids))
-        self.ring.reset()
-        self.ring.require_room(int(real.sum(dim=1).max()))
+        real = checked_mask(input_ids, attention_mask).cpu()
+        self._require_rows(len(input_ids))
+        self._require_ids(input_ids)
+        self._ring.reset()
+        self.begun += 1
+        self._ring.require_room(int(real.sum(dim=1).max()))
         size = max(1, self.max_chunk // self.batch_size)
-        for start in range(0, ids.shape[1], size):
-            hidden = self._chunk(ids[:, start : start + size], real[:, start : start + size])
-        return self.head(hidden).float()
+        for start in range(0, input_ids.shape[1], size):
+            chunk = slice(start, start + size)
+            x = self._passes.chunk(input_ids[:, chunk], real[:, chunk])
+        return self._passes.scores(x)
 
     @torch.no_grad()
     def step(self, ids: Int[Tensor, "B"]) -> Float[Tensor, "B V"]:
-        """Continue each row by one token; return the scores of what comes next."""
-        self._require_batch(len(ids))
-        self.ring.require_room(1)
-        logits = self._step(ids.to(self.device))
-        self.ring.advance([1] * self.batch_size)
-        return logits
+        """Continue each row by one token; return the scores of what comes next.
+
+        The ids are not looked at, for that would be to wait for the device: they must be in the
+        vocabulary.
+
+        Raises:
+            ValueError: for another number of rows, or beyond the capacity.
+        """
+        self._require_rows(len(ids))
+        self._ring.require_room(1)
+        scores = self._step(ids.to(self.device))
+        self._ring.count([1] * self.batch_size)
+        return scores
 
     def generate(
         self,
@@ -122,62 +158,63 @@ class Engine:
         tokenizer: Any = None,
         **options: Any,
     ) -> Int[Tensor, "B S"]:
-        """Continue each row; arguments and result as in `generation.generate`, but no beams."""
-        request = prepare(self.model, input_ids, attention_mask, config, tokenizer, options)
-        return collect(steps(self, request), request, streamer).sequences
+        """Continue each row; all as in `generation.generate`, but without beams.
 
-    def _require_batch(self, rows: int) -> None:
+        Raises:
+            ValueError: as there, and as `prefill`.
+        """
+        return self.generate_with_details(
+            input_ids, attention_mask, config, streamer, tokenizer, **options
+        ).sequences
+
+    def generate_with_details(
+        self,
+        input_ids: Int[Tensor, "B T"],
+        attention_mask: Tensor | None = None,
+        config: GenerationConfig | None = None,
+        streamer: Streamer | None = None,
+        tokenizer: Any = None,
+        **options: Any,
+    ) -> GenerationOutput:
+        """As `generate`, and say how likely each new token was and why each row ended."""
+        request = prepare(self, input_ids, attention_mask, config, tokenizer, options)
+        return collect(self._steps(request), request, streamer)
+
+    def stream(
+        self,
+        input_ids: Int[Tensor, "B T"],
+        attention_mask: Tensor | None = None,
+        config: GenerationConfig | None = None,
+        tokenizer: Any = None,
+        **options: Any,
+    ) -> Iterator[Int[Tensor, "B"]]:
+        """Yield one new id for each row at a time; on a GPU they come a few at once."""
+        request = prepare(self, input_ids, attention_mask, config, tokenizer, options)
+        return (step.tokens for step in self._steps(request))
+
+    def _steps(self, request: GenerationRequest) -> Iterator[engine_steps.Step]:
+        self._require_rows(len(request.ids))
+        if request.config.num_beams > 1:
+            raise ValueError(
+                f"num_beams={request.config.num_beams}: the engine follows one text for each row; "
+                "use model.generate, or num_beams=1"
+            )
+        most = int(request.mask.sum(dim=1).max()) + request.config.max_new_tokens
+        self._ring.reset()
+        self._ring.require_room(most)
+        return engine_steps.steps(self, request, 1 if self.device.type == "cpu" else LOOK_EVERY)
+
+    def _require_rows(self, rows: int) -> None:
         if rows != self.batch_size:
             raise ValueError(
-                f"ids has {rows} rows, but the engine was made for batch_size={self.batch_size}: "
-                f"give as many, or make an Engine(model, batch_size={rows})"
+                f"input_ids has {rows} rows, but the engine was made for {self.batch_size}: give "
+                f"it as many, or make another with batch_size={rows}"
             )
 
-    def _turn(self, positions: Int[Tensor, "B T"]) -> tuple[Tensor, Tensor]:
-        angles = positions[:, None, :, None].float() * self.frequencies  # → (B, 1, T, D/2)
-        return angles.cos(), angles.sin()
-
-    def _chunk(self, ids: Int[Tensor, "B T"], real: Tensor) -> Float[Tensor, "B C"]:
-        """Pass a chunk through the layers and the ring; return what is left of its last column."""
-        ring, real_here = self.ring, real.to(self.device)
-        counted = real_here.long().cumsum(dim=1) - 1
-        positions = (ring.seen[:, None] + counted).masked_fill(~real_here, -1)
-        used = ring.filled[1]
-        before = ring_positions(ring.seen, ring.slots)[:, :used]
-        at = (positions, torch.cat([before, positions], dim=1), ring.window)
-        landing, turn = ring.landing(positions), self._turn(positions)
-        x = self.embeddings(ids.to(self.device))
-        for index, layer in enumerate(self.layers):
-            x = layer(x, turn, self._over_chunk(index, used, landing, at))
-        ring.advance(real.sum(dim=1).tolist())
-        return self.norm(x[:, -1])
-
-    def _over_chunk(self, index: int, used: int, landing: Landing, at: tuple):  # noqa: ANN202
-        def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            ring = self.ring
-            old = (ring.keys[index][:, :, :used], ring.values[index][:, :, :used])
-            seen_k, seen_v = (torch.cat([a, b], dim=2) for a, b in zip(old, (k, v), strict=True))
-            out = self.backend(q, seen_k, seen_v, *at)
-            ring.store(index, k, v, landing)
-            return out
-
-        return attend
-
-    def _step(self, ids: Int[Tensor, "B"]) -> Float[Tensor, "B V"]:
-        ring = self.ring
-        turn, slots = self._turn(ring.seen[:, None]), ring.seen % ring.slots
-        fill = (ring.seen + 1).clamp(max=ring.slots)
-        least, most = (min(n + 1, ring.slots) for n in ring.filled)
-
-        def attend_in(index: int):  # noqa: ANN202
-            def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-                keys, values = ring.keys[index], ring.values[index]
-                keys[ring.rows, :, slots], values[ring.rows, :, slots] = k[:, :, 0], v[:, :, 0]
-                return over_filled(q, keys, values, fill, least, most)
-
-            return attend
-
-        x = self.embeddings(ids)[:, None]
-        for index, layer in enumerate(self.layers):
-            x = layer(x, turn, attend_in(index))
-        return self.head(self.norm(x[:, 0])).float()
+    def _require_ids(self, ids: Tensor) -> None:
+        least, most = int(ids.min()), int(ids.max())
+        if least < 0 or most >= self.config.vocab_size:
+            raise ValueError(
+                f"input_ids range from {least} to {most}, expected 0 to "
+                f"{self.config.vocab_size - 1}: encode the text with this model's own tokenizer"
+            )

@@ -15,12 +15,22 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from mistral_edu.attention import GroupedQueryAttention
 from mistral_edu.engine_linear import Product, fuse
 from mistral_edu.model import DecoderLayer
 from mistral_edu.norm import RMSNorm
 from mistral_edu.rope import rotate_halves
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def require_equal_groups(attention: GroupedQueryAttention) -> None:
+    """Refuse a layer with pruned heads, whose groups may differ in size."""
+    if attention.is_pruned:
+        raise ValueError(
+            f"layer {attention.layer} has only the heads {attention.heads} left after pruning, "
+            "and the engine needs groups of one size: use the plain model.generate"
+        )
 
 
 @dataclass(frozen=True)
@@ -47,20 +57,18 @@ class FusedLayer:
     heads: tuple[int, int, int]
 
     @classmethod
-    def of(cls, layer: DecoderLayer) -> "FusedLayer":
-        """Take the weights of a layer over; see `engine_linear` for what becomes of them."""
+    def of(cls, layer: DecoderLayer, pack_for: int | None = None) -> "FusedLayer":
+        """Fuse the weights of a layer, and pack them for so many rows if it is wanted."""
         attention, mlp = layer.self_attn, layer.mlp
-        queries = len(attention.heads)
-        shared = attention.shared[-1] + 1
         return cls(
-            fuse([attention.q_proj, attention.k_proj, attention.v_proj]),
-            fuse([attention.o_proj]),
-            fuse([mlp.gate_proj, mlp.up_proj]),
-            fuse([mlp.down_proj]),
+            fuse([attention.q_proj, attention.k_proj, attention.v_proj], pack_for),
+            fuse([attention.o_proj], pack_for),
+            fuse([mlp.gate_proj, mlp.up_proj], pack_for),
+            fuse([mlp.down_proj], pack_for),
             layer.input_layernorm,
             layer.post_attention_layernorm,
             mlp.activation,
-            (queries, shared, attention.head_dim),
+            (len(attention.heads), attention.shared[-1] + 1, attention.head_dim),
         )
 
     def __call__(

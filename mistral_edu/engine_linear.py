@@ -2,66 +2,127 @@
 
     [W_q; W_k; W_v] x = [W_q x; W_k x; W_v x]
 
-Decoding reads every weight once for a row or two of numbers, so it is the reading that takes time.
-One tall matrix is read in one go, and a product is started once instead of three times.
+A step reads every weight once for a row or two of numbers, so it is the reading that takes time.
+One tall matrix is read in one go, and one product is started instead of three.
 
 Source: Shoeybi et al., "Megatron-LM" (arXiv 1909.08053), section 3, for the fused matrices;
-oneDNN's "prepacked weights", which PyTorch's compiler uses when it freezes a model.
+oneDNN's blocked weights, as PyTorch's compiler uses them when it freezes a model.
 Lesson: 14_the_full_7b.
 
 Conventions
-    No weight is held twice. Fused plainly, the model's own parameters become parts of the fused
-    matrix: the model goes on working, and what changes its weights in place changes the engine's.
-    Packed, the weights are rearranged for the CPU's registers and the model's are given up.
-    One matrix is fused at a time, so no more than one is ever in memory twice.
+    No weight is held twice. Fused, the model's own weights become parts of the fused matrix: the
+    model goes on working, and what changes its weights in place changes the engine's.
+    Packed, the weights are rearranged for the CPU's registers, and the model must do without.
+    One matrix is fused at a time: beside the weights there is never more than one of them in
+    memory, or two while it is packed.
 """
 
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.nn import functional
 
 from mistral_edu.quantization import Int8Linear
 
-FEW_ROWS = 16  # up to here a CPU's product is faster with its operands changed over
+FEW_ROWS = 8  # up to here a CPU multiplies float32 faster with the operands changed over
 
 Product = Callable[[Tensor], Tensor]
 
 
 def product(x: Float[Tensor, "... C"], weight: Float[Tensor, "out C"]) -> Float[Tensor, "... out"]:
-    """x Wᵀ. For a few rows on a CPU as (W xᵀ)ᵀ: the library then splits W, not x, among cores.
+    """x Wᵀ; for a few rows of float32 on a CPU it is computed as (W xᵀ)ᵀ.
+
+    The library cuts the left operand into the blocks that it works on: better the large one.
 
     >>> product(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 0.0], [1.0, 1.0]]))
-    tensor([[6., 3.]])
+    tensor([[3., 3.]])
     """
-    if x.device.type != "cpu" or x.numel() > FEW_ROWS * x.shape[-1]:
+    few = x.numel() <= FEW_ROWS * x.shape[-1]
+    if not few or x.device.type != "cpu" or x.dtype != torch.float32:
         return functional.linear(x, weight)
     rows = x.reshape(-1, x.shape[-1])
     return (weight @ rows.T).T.reshape(*x.shape[:-1], -1)
 
 
-def one_matrix(weights: Sequence[Float[Tensor, "_ C"]]) -> Float[Tensor, "out C"]:
-    """The weights on top of each other; the same memory if they lie there like this already.
+class PackedLinear:
+    """x Wᵀ with W in oneDNN's own blocked order, which suits the registers of this CPU.
+
+    Plain products read W row by row and rearrange it on the way, every time. Here that was done
+    once. It costs no memory beyond W's own and changes no number in it.
+
+    Args:
+        weight: (out, in); not kept.
+        rows: how many rows `x` mostly has, for which the order is chosen. Any number is right.
+
+    Raises:
+        ValueError: for weights that oneDNN cannot pack here (see `why_unpackable`).
+
+    >>> weight, x = torch.eye(3)[:2], torch.tensor([[1.0, 2.0, 3.0]])
+    >>> if why_unpackable(weight) is None:
+    ...     assert torch.equal(PackedLinear(weight)(x), x[:, :2])
+    """
+
+    def __init__(self, weight: Float[Tensor, "out in"], rows: int = 1) -> None:
+        if reason := why_unpackable(weight):
+            raise ValueError(f"pack=True cannot be had: {reason}; use pack=False")
+        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight, rows)
+
+    def __call__(self, x: Float[Tensor, "... in"]) -> Float[Tensor, "... out"]:
+        return torch.ops.mkldnn._linear_pointwise(x, self._packed, None, "none", [], "")
+
+    def unpacked(self) -> Float[Tensor, "out in"]:
+        """A plain copy of W."""
+        return self._packed.to_dense()
+
+
+def why_unpackable(weight: Tensor) -> str | None:
+    """Why `PackedLinear` cannot hold this weight, or None.
+
+    >>> why_unpackable(torch.zeros(2, 2, dtype=torch.float64))
+    'oneDNN packs float32, bfloat16 and float16, not float64'
+    """
+    name = str(weight.dtype).removeprefix("torch.")
+    if weight.device.type != "cpu":
+        return f"oneDNN packs weights on a CPU, not on {weight.device.type}"
+    if not torch.backends.mkldnn.is_available():
+        return "this PyTorch was built without oneDNN"
+    if not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
+        return f"PyTorch {torch.__version__} does not have the operators"
+    able = {torch.float32: True}
+    able[torch.bfloat16] = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    able[torch.float16] = torch.ops.mkldnn._is_mkldnn_fp16_supported()
+    if weight.dtype not in able:
+        return f"oneDNN packs float32, bfloat16 and float16, not {name}"
+    return None if able[weight.dtype] else f"this CPU has no instructions for {name}"
+
+
+def one_matrix(weights: Sequence[Shaped[Tensor, "_ C"]]) -> Shaped[Tensor, "out C"]:
+    """Matrices on top of each other; without copying if they lie like this in memory already.
 
     >>> both = torch.arange(6.0).view(3, 2)
     >>> one_matrix([both[:1], both[1:]]).data_ptr() == both.data_ptr()
     True
     """
-    first, rows, columns = weights[0], sum(map(len, weights)), weights[0].shape[1]
-    address = first.data_ptr()
+    first = weights[0]
+    place = first.storage_offset()
     for weight in weights:
-        if not weight.is_contiguous() or weight.data_ptr() != address:
+        is_next = weight.is_contiguous() and weight.storage_offset() == place
+        if not is_next or weight.untyped_storage().data_ptr() != first.untyped_storage().data_ptr():
             return torch.cat(list(weights))
-        address += weight.numel() * weight.element_size()
-    if address > first.untyped_storage().data_ptr() + first.untyped_storage().nbytes():
-        return torch.cat(list(weights))
+        place += weight.numel()
+    rows, columns = sum(map(len, weights)), first.shape[1]
     return first.as_strided((rows, columns), (columns, 1))
 
 
-def fuse(linears: Sequence[nn.Module]) -> Product:
-    """One product in the place of several of the same input; see the conventions above.
+def fuse(linears: Sequence[nn.Module], pack_for: int | None = None) -> Product:
+    """One product in the place of several that take the same input.
+
+    Args:
+        linears: the layers; see the conventions above for what becomes of them.
+        pack_for: pack for so many rows; None leaves the weights as they are. 8-bit layers stay.
 
     Raises:
         ValueError: for anything but linear layers without bias, or their 8-bit kind, all alike.
@@ -70,15 +131,41 @@ def fuse(linears: Sequence[nn.Module]) -> Product:
     >>> fused, x = fuse([one, two]), torch.ones(1, 4)
     >>> torch.allclose(fused(x), torch.cat([one(x), two(x)], dim=1))
     True
+    >>> one.weight._base is two.weight._base  # both are parts of the fused matrix
+    True
     """
-    plain = [x for x in linears if type(x) is nn.Linear and x.bias is None]
-    if len(plain) == len(linears):
-        weight = one_matrix([linear.weight.detach() for linear in plain])
-        start = 0
-        for linear in plain:
-            linear.weight.data = weight[start : (start := start + linear.out_features)]
+    eights = [linear for linear in linears if isinstance(linear, Int8Linear)]
+    if len(eights) == len(linears):
+        steps: Tensor = torch.cat([linear.scale for linear in eights])
+        return Int8Linear(_share([linear.weight for linear in eights]), steps)
+    plain = [x for x in linears if isinstance(x, nn.Linear) and type(x) is nn.Linear]
+    if len(plain) < len(linears) or any(linear.bias is not None for linear in plain):
+        raise ValueError(
+            f"{[type(linear).__name__ for linear in linears]} cannot be fused, expected linear "
+            "layers without bias, or all of them quantized: use the plain model.generate"
+        )
+    weight = _share([linear.weight for linear in plain])
+    if pack_for is None:
         return lambda x: product(x, weight)
-    raise ValueError(f"{linears} cannot be fused")
+    packed = PackedLinear(weight, pack_for)
+    for linear in plain:
+        linear.register_parameter("weight", None)
+        linear.register_forward_pre_hook(_explain)
+    return packed
 
 
-__all__ = ["Int8Linear", "fuse", "one_matrix", "product"]
+def _share(weights: Sequence[Tensor]) -> Tensor:
+    """Fuse weights and make each a part of the whole; nothing then holds their old memory."""
+    whole, start = one_matrix([weight.detach() for weight in weights]), 0
+    for weight in weights:
+        # The parameter stays the same object: an optimizer that holds it goes on.
+        weight.data = whole[start : start + len(weight)]
+        start += len(weight)
+    return whole
+
+
+def _explain(linear: nn.Module, _: object) -> NoReturn:
+    raise RuntimeError(
+        f"{linear} has no weight: an Engine took it with pack=True; load the model again, or "
+        "make the engine with pack=False"
+    )

@@ -88,7 +88,7 @@ class StaticRing:
         self.values = [_zeros(shape, dtype, device) for _ in layers]
         self.seen: Int[Tensor, "B"] = torch.zeros(batch_size, dtype=torch.long, device=device)
         self.rows = torch.arange(batch_size, device=device)
-        self.counts = [0] * batch_size  # the same as `seen`, known without asking the device
+        self.counts = [0] * batch_size  # the same numbers, known without asking the device
 
     @property
     def nbytes(self) -> int:
@@ -105,9 +105,8 @@ class StaticRing:
         self.seen.zero_()
         self.counts = [0] * len(self.counts)
 
-    def advance(self, tokens: list[int]) -> None:
-        """Count so many more tokens in each row."""
-        self.seen += torch.tensor(tokens, device=self.seen.device)
+    def count(self, tokens: list[int]) -> None:
+        """Note in `counts` so many more tokens of each row."""
         self.counts = [old + new for old, new in zip(self.counts, tokens, strict=True)]
 
     def require_room(self, tokens: int) -> None:
@@ -125,6 +124,19 @@ class StaticRing:
         kept = (positions >= 0) & (positions > newest - self.slots)
         rows, columns = kept.nonzero(as_tuple=True)
         return Landing(rows, columns, positions[rows, columns] % self.slots)
+
+    def with_chunk(
+        self,
+        layer: int,
+        k: Float[Tensor, "B Hkv T D"],
+        v: Float[Tensor, "B Hkv T D"],
+        used: int,
+    ) -> tuple[Float[Tensor, "B Hkv S D"], Float[Tensor, "B Hkv S D"]]:
+        """What a chunk attends to in a layer: the first `used` slots, then its own."""
+        if not used:
+            return k, v
+        old_k, old_v = self.keys[layer][:, :, :used], self.values[layer][:, :, :used]
+        return torch.cat([old_k, k], dim=2), torch.cat([old_v, v], dim=2)
 
     def store(
         self,

@@ -22,6 +22,7 @@ from torch import Tensor
 from mistral_edu import sampling, stopping
 from mistral_edu.generation import Step, allowed
 from mistral_edu.generation_request import GenerationRequest, restrain
+from mistral_edu.stopping import StopWatch
 
 if TYPE_CHECKING:
     from mistral_edu.engine import Engine
@@ -62,31 +63,57 @@ class Chooser:
 
 
 def steps(engine: "Engine", request: GenerationRequest, look_every: int = 1) -> Iterator[Step]:
-    """Continue each row of a request; `look_every` steps are made before anyone looks.
+    """Continue each row of a request; so many steps are made before anyone looks.
 
     Raises:
         DamagedScoresError: for scores that are not numbers.
+        RuntimeError: if the engine was given other texts meanwhile.
     """
     longest = request.config.max_new_tokens
+    if not longest:
+        return
     choose = Chooser(request, engine.config.vocab_size, min(look_every, longest))
     watches = stopping.watch_rows(request)
     endings = torch.full((len(request.ids),), stopping.RUNNING)
-    tokens: Tensor | None = None
-    for start in range(0, longest, look_every):
-        made = []
-        for number in range(start, min(start + look_every, longest)):
-            logits = (
-                engine.prefill(request.ids, request.mask) if tokens is None else engine.step(tokens)
-            )
-            tokens = choose(logits, number)
-            sound = logits.amax(dim=-1).isfinite()  # NaN and +inf both survive a maximum
-            made.append((tokens, sampling.log_probability(logits, tokens), sound))
-        chosen, logprobs, sound = (torch.stack(column).cpu() for column in zip(*made, strict=True))
-        for at in range(len(made)):
-            running = endings == stopping.RUNNING
-            sampling.refuse_damage(sound[at] | ~running)
-            kept = chosen[at].masked_fill(~running, request.pad)
-            endings = stopping.endings_after(kept, endings, request.ends, watches)
-            yield Step(kept, logprobs[at].masked_fill(~running, 0.0), endings)
+    scores = engine.prefill(request.ids, request.mask)
+    begun = engine.begun
+    made: list[tuple[Tensor, Tensor, Tensor]] = []
+    for number in range(longest):
+        tokens = choose(scores, number)
+        sound = scores.amax(dim=-1).isfinite()  # NaN and +inf both survive a maximum
+        made.append((tokens, sampling.log_probability(scores, tokens), sound))
+        if len(made) == look_every or number + 1 == longest:
+            for step in _fetched(made, endings, request, watches):
+                yield step
+            endings, made = step.endings, []
             if not (endings == stopping.RUNNING).any():
                 return
+        if number + 1 < longest:
+            _require_same_texts(begun, engine.begun)
+            scores = engine.step(tokens)
+
+
+def _fetched(
+    made: list[tuple[Tensor, Tensor, Tensor]],
+    endings: Int[Tensor, "B"],
+    request: GenerationRequest,
+    watches: list[StopWatch],
+) -> Iterator[Step]:
+    """What the device has made, step by step until all rows have ended; the one wait for it."""
+    columns = (torch.stack(column).cpu() for column in zip(*made, strict=True))
+    for tokens, logprobs, sound in zip(*columns, strict=True):
+        running = endings == stopping.RUNNING
+        sampling.refuse_damage(sound | ~running)
+        tokens = tokens.masked_fill(~running, request.pad)
+        endings = stopping.endings_after(tokens, endings, request.ends, watches)
+        yield Step(tokens, logprobs.masked_fill(~running, 0.0), endings)
+        if not (endings == stopping.RUNNING).any():
+            return
+
+
+def _require_same_texts(begun: int, now: int) -> None:
+    if now != begun:
+        raise RuntimeError(
+            "the engine was given other texts before these were read to their end: finish one "
+            "first, or make a second engine"
+        )

@@ -110,7 +110,6 @@ def steps(model: "MistralForCausalLM", request: GenerationRequest) -> Iterator[S
         logprobs = sampling.log_probability(logits, ids[:, 0])
         endings = stopping.endings_after(tokens, endings, request.ends, watches)
         yield Step(tokens, logprobs.masked_fill(~running.to(ids.device), 0.0), endings)
-
         running = endings == stopping.RUNNING
         if not running.any():
             return
@@ -221,21 +220,21 @@ def collect(
     steps: Iterator[Step], request: GenerationRequest, streamer: Streamer | None = None
 ) -> GenerationOutput:
     """Every step's tokens and log-probabilities side by side, and the last step's endings."""
-    rows = len(request.ids)
-    ids = [torch.zeros(0, rows, dtype=torch.long)]
-    logprobs = [torch.zeros(0, rows, device=request.ids.device)]
-    endings = torch.full((rows,), stopping.RUNNING)
+    made = []
     try:
         for step in steps:
-            ids.append(step.tokens[None])
-            logprobs.append(step.logprobs[None])
-            endings = step.endings
+            made.append(step)
             if streamer is not None:
                 streamer.put(step.tokens)
     finally:
         if streamer is not None:
             streamer.end()  # also after an interrupt: what was held back is still written
-    return _output(request, torch.cat(ids).T, torch.cat(logprobs).T, endings)
+    if not made:
+        none = request.ids.new_zeros(len(request.ids), 0)
+        return _output(request, none, none.float(), none.sum(dim=1))
+    ids = torch.stack([step.tokens for step in made], dim=1)
+    logprobs = torch.stack([step.logprobs for step in made], dim=1)
+    return _output(request, ids, logprobs, made[-1].endings)
 
 
 def _output(
