@@ -101,9 +101,11 @@ class Engine:
     def cache_bytes(self) -> int:
         """Bytes of keys and values: the same before, during and after any text.
 
-        >>> from mistral_edu import load
-        >>> Engine(load("tiny")[0], batch_size=2).cache_bytes
-        524288
+        >>> from mistral_edu import MistralConfig
+        >>> config = MistralConfig(vocab_size=16, hidden_size=8, intermediate_size=28,
+        ...     num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1, sliding_window=4)
+        >>> Engine(MistralForCausalLM(config), batch_size=2).cache_bytes  # 2 · 2 · 4 · 4 numbers
+        256
         """
         return self._ring.nbytes
 

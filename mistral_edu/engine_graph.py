@@ -20,21 +20,24 @@ from torch import Tensor
 WARM_UPS = 3  # libraries choose their kernels and reserve memory in the first runs
 
 
-def record(function: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
-    """Record what `function` does on the current GPU.
+def record(
+    function: Callable[[], Tensor], device: torch.device
+) -> tuple[Callable[[], None], Tensor]:
+    """Record what `function` does on a GPU.
 
     Returns:
         What does it again, and the tensor in which the result is then found.
     """
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(WARM_UPS):
-            function()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        result = function()
+    with torch.cuda.device(device):
+        here, side = torch.cuda.current_stream(), torch.cuda.Stream()
+        side.wait_stream(here)
+        with torch.cuda.stream(side):
+            for _ in range(WARM_UPS):
+                function()
+        here.wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            result = function()
     return graph.replay, result
 
 
@@ -50,7 +53,7 @@ class RecordedStep:
 
     def __init__(self, step: Callable[[Tensor], Tensor], ids: Int[Tensor, "B"]) -> None:
         self._ids = ids
-        self._replay, self._scores = record(lambda: step(ids))
+        self._replay, self._scores = record(lambda: step(ids), ids.device)
 
     def __call__(self, ids: Int[Tensor, "B"]) -> Float[Tensor, "B V"]:
         self._ids.copy_(ids)

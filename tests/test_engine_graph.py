@@ -65,7 +65,8 @@ def recorder(monkeypatch):
     """Recording without a GPU: warm up, run, and replay by running into the same tensor."""
     runs = []
 
-    def record(function):
+    def record(function, device):
+        assert device.type == "cpu"
         for _ in range(engine_graph.WARM_UPS):
             function()
         result = function()
