@@ -13,10 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from mistral_edu.attention import GroupedQueryAttention
-from mistral_edu.engine_linear import Product, fuse
+from mistral_edu.engine_linear import Product, fuse, require_alike
 from mistral_edu.model import DecoderLayer
 from mistral_edu.norm import RMSNorm
 from mistral_edu.rope import rotate_halves
@@ -24,13 +23,27 @@ from mistral_edu.rope import rotate_halves
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-def require_equal_groups(attention: GroupedQueryAttention) -> None:
-    """Refuse a layer with pruned heads, whose groups may differ in size."""
+def products_of(layer: DecoderLayer) -> tuple[list[nn.Module], ...]:
+    """A layer's matrices in the order they are used, those of the same input together."""
+    attention, mlp = layer.self_attn, layer.mlp
+    return (
+        [attention.q_proj, attention.k_proj, attention.v_proj],
+        [attention.o_proj],
+        [mlp.gate_proj, mlp.up_proj],
+        [mlp.down_proj],
+    )
+
+
+def require_fusable(layer: DecoderLayer) -> None:
+    """Refuse pruned heads, which leave groups of different sizes, and see `require_alike`."""
+    attention = layer.self_attn
     if attention.is_pruned:
         raise ValueError(
             f"layer {attention.layer} has only the heads {attention.heads} left after pruning, "
             "and the engine needs groups of one size: use the plain model.generate"
         )
+    for linears in products_of(layer):
+        require_alike(linears)
 
 
 @dataclass(frozen=True)
@@ -59,15 +72,16 @@ class FusedLayer:
     @classmethod
     def of(cls, layer: DecoderLayer, pack_for: int | None = None) -> "FusedLayer":
         """Fuse the weights of a layer, and pack them for so many rows if it is wanted."""
-        attention, mlp = layer.self_attn, layer.mlp
+        attention = layer.self_attn
+        qkv, out, gate_and_up, down = (fuse(linears, pack_for) for linears in products_of(layer))
         return cls(
-            fuse([attention.q_proj, attention.k_proj, attention.v_proj], pack_for),
-            fuse([attention.o_proj], pack_for),
-            fuse([mlp.gate_proj, mlp.up_proj], pack_for),
-            fuse([mlp.down_proj], pack_for),
+            qkv,
+            out,
+            gate_and_up,
+            down,
             layer.input_layernorm,
             layer.post_attention_layernorm,
-            mlp.activation,
+            layer.mlp.activation,
             (len(attention.heads), attention.shared[-1] + 1, attention.head_dim),
         )
 

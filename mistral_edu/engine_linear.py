@@ -117,6 +117,27 @@ def one_matrix(weights: Sequence[Shaped[Tensor, "_ C"]]) -> Shaped[Tensor, "out 
     return first.as_strided((rows, columns), (columns, 1))
 
 
+def require_alike(linears: Sequence[nn.Module]) -> None:
+    """Refuse anything but linear layers with weights and without bias, or all in 8 bits.
+
+    >>> require_alike([nn.Linear(4, 3)])
+    Traceback (most recent call last):
+    ...
+    ValueError: ['Linear'] cannot be fused, expected linear layers without bias, or all of them \
+quantized: use the plain model.generate
+    """
+    kinds = {type(linear) for linear in linears}
+    biased = any(getattr(linear, "bias", None) is not None for linear in linears)
+    if biased or kinds not in ({nn.Linear}, {Int8Linear}):
+        raise ValueError(
+            f"{[type(linear).__name__ for linear in linears]} cannot be fused, expected linear "
+            "layers without bias, or all of them quantized: use the plain model.generate"
+        )
+    for linear in linears:
+        if linear.weight is None:
+            _explain(linear)
+
+
 def fuse(linears: Sequence[nn.Module], pack_for: int | None = None) -> Product:
     """One product in the place of several that take the same input.
 
@@ -125,7 +146,7 @@ def fuse(linears: Sequence[nn.Module], pack_for: int | None = None) -> Product:
         pack_for: pack for so many rows; None leaves the weights as they are. 8-bit layers stay.
 
     Raises:
-        ValueError: for anything but linear layers without bias, or their 8-bit kind, all alike.
+        ValueError, RuntimeError: see `require_alike`.
 
     >>> one, two = nn.Linear(4, 3, bias=False), nn.Linear(4, 2, bias=False)
     >>> fused, x = fuse([one, two]), torch.ones(1, 4)
@@ -134,16 +155,12 @@ def fuse(linears: Sequence[nn.Module], pack_for: int | None = None) -> Product:
     >>> len({linear.weight.untyped_storage().data_ptr() for linear in (one, two)})
     1
     """
+    require_alike(linears)
     eights = [linear for linear in linears if isinstance(linear, Int8Linear)]
-    if len(eights) == len(linears):
+    if eights:
         steps: Tensor = torch.cat([linear.scale for linear in eights])
         return Int8Linear(_share([linear.weight for linear in eights]), steps)
-    plain = [x for x in linears if isinstance(x, nn.Linear) and type(x) is nn.Linear]
-    if len(plain) < len(linears) or any(linear.bias is not None for linear in plain):
-        raise ValueError(
-            f"{[type(linear).__name__ for linear in linears]} cannot be fused, expected linear "
-            "layers without bias, or all of them quantized: use the plain model.generate"
-        )
+    plain = [linear for linear in linears if isinstance(linear, nn.Linear)]
     weight = _share([linear.weight for linear in plain])
     if pack_for is None:
         return lambda x: product(x, weight)

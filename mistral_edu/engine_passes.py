@@ -24,7 +24,7 @@ from torch import Tensor
 
 from mistral_edu import backends, flash_attention, flash_kernels
 from mistral_edu.engine_attention import OverRing, over_filled, over_filled_by_flash
-from mistral_edu.engine_layer import FusedLayer, require_equal_groups
+from mistral_edu.engine_layer import FusedLayer, require_fusable
 from mistral_edu.engine_linear import fuse
 from mistral_edu.engine_ring import StaticRing, ring_positions
 from mistral_edu.heads import MistralForCausalLM
@@ -66,7 +66,7 @@ class Passes:
         rows = len(ring.counts) if pack else None
         layers = cast(list[DecoderLayer], list(model.model.layers))
         for layer in layers:  # all of them before the weights of the first are touched
-            require_equal_groups(layer.self_attn)
+            require_fusable(layer)
         self.ring, self.static = ring, static
         self.backend, self.over_ring = backends.get(model.attention_backend), over_ring_for(model)
         self.frequencies = rope_frequencies(config.head_dim, config.rope_theta).to(device)

@@ -144,6 +144,8 @@ def test_packed_weights_are_taken_from_the_model_which_says_so(tied, tmp_path):
     with pytest.raises(RuntimeError, match="an Engine took it with pack=True; load the model"):
         model(ids)
     with pytest.raises(RuntimeError, match="an Engine took it with pack=True"):
+        Engine(model, pack=True)
+    with pytest.raises(RuntimeError, match="an Engine took it with pack=True"):
         model.save_pretrained(tmp_path)
     assert not list(tmp_path.iterdir())
     assert engine.generate(ids, max_new_tokens=3, eos_token_id=()).shape == (1, 6)
@@ -157,6 +159,15 @@ def test_rows_that_do_not_follow_each_other_are_copied():
     apart = [torch.ones(2, 2), torch.ones(1, 2)]
     assert torch.equal(one_matrix(apart), torch.ones(3, 2))
     assert one_matrix([whole[1:3], whole[3:4]]).data_ptr() == whole[1:].data_ptr()
+
+
+@needs_packing
+def test_a_layer_that_cannot_be_fused_is_found_before_weights_are_taken():
+    model, ids = small_model(), torch.tensor([[3, 4, 5]])
+    model.model.layers[1].mlp.down_proj = nn.Linear(64, 32)
+    with pytest.raises(ValueError, match="without bias"):
+        Engine(model, pack=True)
+    assert model(ids).logits.isfinite().all()
 
 
 def test_layers_that_are_not_alike_are_refused():
