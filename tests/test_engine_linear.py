@@ -153,7 +153,7 @@ def test_packed_weights_are_taken_from_the_model_which_says_so(tied, tmp_path):
 
 def test_rows_that_do_not_follow_each_other_are_copied():
     whole = torch.arange(12.0).view(6, 2)
-    for parts in ([whole[2:4], whole[:2]], [whole[::2], whole[1::2]], [whole[:2], whole[3:]]):
+    for parts in ([whole[2:4], whole[:2]], [whole[:, :1]], [whole[:2], whole[3:]]):
         found = one_matrix(parts)
         assert torch.equal(found, torch.cat(parts)) and found.data_ptr() != parts[0].data_ptr()
     apart = [torch.ones(2, 2), torch.ones(1, 2)]
