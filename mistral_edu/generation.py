@@ -110,7 +110,6 @@ def steps(model: "MistralForCausalLM", request: GenerationRequest) -> Iterator[S
         logprobs = sampling.log_probability(logits, ids[:, 0])
         endings = stopping.endings_after(tokens, endings, request.ends, watches)
         yield Step(tokens, logprobs.masked_fill(~running.to(ids.device), 0.0), endings)
-
         running = endings == stopping.RUNNING
         if not running.any():
             return
@@ -208,37 +207,44 @@ def generate_with_details(
     """
     request = prepare(model, input_ids, attention_mask, config, tokenizer, options)
     if request.config.num_beams == 1:
-        ids, logprobs, endings = _collect(model, request, streamer)
-    elif streamer is None:
-        ids, logprobs, endings = beam_search.search(model, request)
-    else:
+        return collect(steps(model, request), request, streamer)
+    if streamer is not None:
         raise ValueError(
             f"num_beams={request.config.num_beams} has nothing for a streamer: which beam wins is "
             "known at the end; use no streamer, or num_beams=1"
         )
-    prompts = request.ids.repeat_interleave(request.config.num_return_sequences, dim=0)
-    sequences = torch.cat([prompts, ids.to(prompts.device)], dim=1)
-    return GenerationOutput(
-        sequences, logprobs.cpu(), [stopping.FINISH_REASONS[code] for code in endings.tolist()]
-    )
+    return _output(request, *beam_search.search(model, request))
 
 
-def _collect(
-    model: "MistralForCausalLM", request: GenerationRequest, streamer: Streamer | None
-) -> tuple[Int[Tensor, "B S"], Float[Tensor, "B S"], Int[Tensor, "B"]]:
+def collect(
+    steps: Iterator[Step], request: GenerationRequest, streamer: Streamer | None = None
+) -> GenerationOutput:
     """Every step's tokens and log-probabilities side by side, and the last step's endings."""
-    rows = len(request.ids)
-    ids = [torch.zeros(0, rows, dtype=torch.long)]
-    logprobs = [torch.zeros(0, rows, device=request.ids.device)]
-    endings = torch.full((rows,), stopping.RUNNING)
+    made = []
     try:
-        for step in steps(model, request):
-            ids.append(step.tokens[None])
-            logprobs.append(step.logprobs[None])
-            endings = step.endings
+        for step in steps:
+            made.append(step)
             if streamer is not None:
                 streamer.put(step.tokens)
     finally:
         if streamer is not None:
             streamer.end()  # also after an interrupt: what was held back is still written
-    return torch.cat(ids).T, torch.cat(logprobs).T, endings
+    if not made:
+        none = request.ids.new_zeros(len(request.ids), 0)
+        return _output(request, none, none.float(), none.sum(dim=1))
+    ids = torch.stack([step.tokens for step in made], dim=1)
+    logprobs = torch.stack([step.logprobs for step in made], dim=1)
+    return _output(request, ids, logprobs, made[-1].endings)
+
+
+def _output(
+    request: GenerationRequest,
+    ids: Int[Tensor, "N S"],
+    logprobs: Float[Tensor, "N S"],
+    endings: Int[Tensor, "N"],
+) -> GenerationOutput:
+    prompts = request.ids.repeat_interleave(request.config.num_return_sequences, dim=0)
+    sequences = torch.cat([prompts, ids.to(prompts.device)], dim=1)
+    return GenerationOutput(
+        sequences, logprobs.cpu(), [stopping.FINISH_REASONS[code] for code in endings.tolist()]
+    )

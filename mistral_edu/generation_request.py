@@ -10,18 +10,29 @@ Conventions
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mistral_edu import sampling
+from mistral_edu.config import MistralConfig
 from mistral_edu.generation_config import GenerationConfig
 from mistral_edu.rolling_cache import RollingCache
 
 if TYPE_CHECKING:
     from mistral_edu.heads import MistralForCausalLM
+
+
+@runtime_checkable
+class LanguageModel(Protocol):
+    """What a prompt is checked against: the model, or an engine made of it."""
+
+    config: MistralConfig
+
+    @property
+    def device(self) -> torch.device: ...
 
 
 @dataclass(frozen=True)
@@ -68,7 +79,7 @@ class GenerationRequest:
 
 
 def prepare(
-    model: "MistralForCausalLM",
+    model: LanguageModel,
     input_ids: Int[Tensor, "B T"],
     attention_mask: Tensor | None = None,
     config: GenerationConfig | None = None,

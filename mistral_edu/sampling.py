@@ -152,13 +152,30 @@ def draw(logits: Float[Tensor, "B V"], random: list[torch.Generator]) -> Int[Ten
     >>> draw(torch.tensor([[NEVER, 0.0], [0.0, NEVER]]), generators(0, rows=2))
     tensor([1, 0])
     """
+    return _undamaged(logits, token_at(logits, places(random).to(logits.device)))
+
+
+def places(random: list[torch.Generator]) -> Float[Tensor, "B 1"]:
+    """A random number from 0 to 1 for each row, in double precision, on the CPU.
+
+    >>> places(generators(0, rows=2)).shape
+    torch.Size([2, 1])
+    """
+    drawn = [torch.rand(1, 1, generator=one, dtype=torch.float64) for one in random]
+    return torch.cat(drawn)
+
+
+def token_at(logits: Float[Tensor, "B V"], places: Float[Tensor, "B 1"]) -> Int[Tensor, "B"]:
+    """The token of each row that covers its place; does not wait for the device.
+
+    >>> token_at(torch.zeros(1, 4), torch.tensor([[0.6]]))
+    tensor([2])
+    """
     exact = torch.float32 if logits.device.type == "mps" else torch.float64  # mps has no float64
     ends = logits.to(exact).softmax(dim=-1).cumsum(dim=-1)
     ends = ends / ends[:, -1:]  # exactly 1 at the end, whatever the rounding: no place is beyond
-    places = torch.cat([torch.rand(1, 1, generator=one, dtype=exact) for one in random])
     # right=True: a token of probability 0 covers nothing, not even the place 0.0.
-    drawn = torch.searchsorted(ends, places.to(ends.device), right=True)[:, 0]
-    return _undamaged(logits, drawn)
+    return torch.searchsorted(ends, places.to(exact), right=True)[:, 0]
 
 
 def _undamaged(logits: Float[Tensor, "B V"], tokens: Int[Tensor, "B"]) -> Int[Tensor, "B"]:

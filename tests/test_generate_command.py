@@ -29,6 +29,14 @@ def test_a_penalty_changes_the_text(capsys):
     assert written(capsys, "--temperature", "0", "--repetition-penalty", "3") != free
 
 
+def test_an_engine_writes_the_same_text(monkeypatch, capsys):
+    for options in (("--temperature", "0"), ("--seed", "5", "--stop", "wind")):
+        plain = written(capsys, *options)
+        with monkeypatch.context() as only_engine:
+            only_engine.setattr(MistralForCausalLM, "stream", None)
+            assert written(capsys, "--engine", *options) == plain
+
+
 def test_the_prompt_begins_with_one_bos_and_no_more(monkeypatch, capsys):
     prompts = []
     monkeypatch.setattr(

@@ -1,0 +1,222 @@
+"""The engine: the same model at full speed, for generating text and nothing else.
+
+    prefill:  chunk by chunk through the ring, so many tokens in memory at once and no more
+    step:     one token for each row, always the same operations on the same memory
+
+What the plain model settles anew in every pass is settled here once: shapes, slots, who sees whom.
+A step is then little more than reading the weights, and on a GPU it is recorded and replayed.
+
+Source: "Mistral 7B" (arXiv 2310.06825), section 2; Pope et al., "Efficiently Scaling Transformer
+Inference" (arXiv 2211.05102), for what bounds a step.
+Lesson: 14_the_full_7b.
+
+Conventions
+    No gradients. Scores equal the plain model's up to the rounding of sums in another order.
+    Engine and model share their weights: change them in place and the engine follows; after the
+    model was moved or cast, make a new engine. With `pack=True` the model is used up.
+    One engine continues one batch at a time. It is made of `engine_linear` (the matrices),
+    `engine_layer`, `engine_ring` (the cache), `engine_attention`, `engine_passes`,
+    `engine_graph` (replay) and `engine_steps` (the loop).
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mistral_edu import engine_steps
+from mistral_edu.engine_graph import RecordedStep
+from mistral_edu.engine_linear import why_unpackable
+from mistral_edu.engine_passes import Passes
+from mistral_edu.engine_ring import StaticRing
+from mistral_edu.generation import GenerationOutput, collect
+from mistral_edu.generation_config import GenerationConfig
+from mistral_edu.generation_request import GenerationRequest, checked_mask, prepare
+from mistral_edu.heads import MistralForCausalLM
+from mistral_edu.streamers import Streamer
+
+LOOK_EVERY = 16  # steps that a GPU makes before its tokens are fetched
+
+
+class Engine:
+    """A language model set up to continue texts, so many at a time.
+
+    Args:
+        model: whose weights to run.
+        batch_size: B, rows that are continued at once.
+        max_chunk: how many tokens of the prompts, over all rows, pass through the layers at once.
+        capacity: tokens of a prompt and its answer; needed if the model has no window. Less than
+            the window saves memory.
+        pack: rearrange the weights for this CPU (see `PackedLinear`). The model is used up.
+        record: whether to record the step and replay it; None where there is a CUDA GPU.
+
+    Raises:
+        ValueError: for pruned heads, for weights that cannot be packed, without window and
+            capacity, or for a batch_size or max_chunk below 1.
+
+    >>> from mistral_edu import load
+    >>> model, tokenizer = load("tiny")
+    >>> engine, ids = Engine(model), torch.tensor([tokenizer.encode("It was a windy")])
+    >>> scores = engine.prefill(ids)
+    >>> torch.allclose(scores, model(ids).logits[:, -1], atol=1e-4)
+    True
+    >>> scores = engine.step(scores.argmax(dim=-1))
+    >>> torch.equal(engine.generate(ids, max_new_tokens=8), model.generate(ids, max_new_tokens=8))
+    True
+    """
+
+    def __init__(
+        self,
+        model: MistralForCausalLM,
+        batch_size: int = 1,
+        *,
+        max_chunk: int = 2048,
+        capacity: int | None = None,
+        pack: bool = False,
+        record: bool | None = None,
+    ) -> None:
+        if min(batch_size, max_chunk) < 1:
+            raise ValueError(f"batch_size={batch_size} and max_chunk={max_chunk} must be 1 or more")
+        if pack and (reason := why_unpackable(model.model.embed_tokens.weight)):
+            raise ValueError(f"pack=True cannot be had: {reason}; use pack=False")
+        self.config, self.device, self.dtype = model.config, model.device, model.dtype
+        self.batch_size, self.max_chunk = batch_size, max_chunk
+        self.begun = 0  # how often new texts have taken the place of others
+        self._ring = StaticRing(
+            self.config, batch_size, capacity=capacity, dtype=self.dtype, device=self.device
+        )
+        with torch.no_grad():
+            record = self.device.type == "cuda" if record is None else record
+            static = record or self.device.type != "cpu"
+            self._passes = Passes(model, self._ring, pack=pack, static=static)
+            self._step: Callable[[Tensor], Tensor] = self._passes.step
+            if record:
+                ids = torch.zeros(batch_size, dtype=torch.long, device=self.device)
+                self._step = RecordedStep(self._step, ids)
+                self._ring.reset()
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of keys and values: the same before, during and after any text.
+
+        >>> from mistral_edu import MistralConfig
+        >>> config = MistralConfig(vocab_size=16, hidden_size=8, intermediate_size=28,
+        ...     num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1, sliding_window=4)
+        >>> Engine(MistralForCausalLM(config), batch_size=2).cache_bytes  # 2 · 2 · 4 · 4 numbers
+        256
+        """
+        return self._ring.nbytes
+
+    @torch.no_grad()
+    def prefill(
+        self, input_ids: Int[Tensor, "B T"], attention_mask: Tensor | None = None
+    ) -> Float[Tensor, "B V"]:
+        """Begin new texts: read their prompts, return the scores of what comes next.
+
+        Args:
+            input_ids: a prompt for each row, padded on the left if ragged.
+            attention_mask: (B, T), 0 marks padding.
+
+        Raises:
+            ValueError: for another number of rows, padding on the right, ids outside the
+                vocabulary, or more tokens than the capacity.
+        """
+        real = checked_mask(input_ids, attention_mask).cpu()
+        self._require_rows(len(input_ids))
+        self._require_ids(input_ids)
+        self._ring.reset()
+        self.begun += 1
+        self._ring.require_room(int(real.sum(dim=1).max()))
+        size = max(1, self.max_chunk // self.batch_size)
+        for start in range(0, input_ids.shape[1], size):
+            chunk = slice(start, start + size)
+            x = self._passes.chunk(input_ids[:, chunk], real[:, chunk])
+        return self._passes.scores(x)
+
+    @torch.no_grad()
+    def step(self, ids: Int[Tensor, "B"]) -> Float[Tensor, "B V"]:
+        """Continue each row by one token; return the scores of what comes next.
+
+        The ids are not looked at, for that would be to wait for the device: they must be in the
+        vocabulary.
+
+        Raises:
+            ValueError: for another number of rows, or beyond the capacity.
+        """
+        self._require_rows(len(ids))
+        self._ring.require_room(1)
+        scores = self._step(ids.to(self.device))
+        self._ring.count([1] * self.batch_size)
+        return scores
+
+    def generate(
+        self,
+        input_ids: Int[Tensor, "B T"],
+        attention_mask: Tensor | None = None,
+        config: GenerationConfig | None = None,
+        streamer: Streamer | None = None,
+        tokenizer: Any = None,
+        **options: Any,
+    ) -> Int[Tensor, "B S"]:
+        """Continue each row; all as in `generation.generate`, but without beams.
+
+        Raises:
+            ValueError: as there, and as `prefill`.
+        """
+        return self.generate_with_details(
+            input_ids, attention_mask, config, streamer, tokenizer, **options
+        ).sequences
+
+    def generate_with_details(
+        self,
+        input_ids: Int[Tensor, "B T"],
+        attention_mask: Tensor | None = None,
+        config: GenerationConfig | None = None,
+        streamer: Streamer | None = None,
+        tokenizer: Any = None,
+        **options: Any,
+    ) -> GenerationOutput:
+        """As `generate`, and say how likely each new token was and why each row ended."""
+        request = prepare(self, input_ids, attention_mask, config, tokenizer, options)
+        return collect(self._steps(request), request, streamer)
+
+    def stream(
+        self,
+        input_ids: Int[Tensor, "B T"],
+        attention_mask: Tensor | None = None,
+        config: GenerationConfig | None = None,
+        tokenizer: Any = None,
+        **options: Any,
+    ) -> Iterator[Int[Tensor, "B"]]:
+        """Yield one new id for each row at a time; on a GPU they come a few at once."""
+        request = prepare(self, input_ids, attention_mask, config, tokenizer, options)
+        return (step.tokens for step in self._steps(request))
+
+    def _steps(self, request: GenerationRequest) -> Iterator[engine_steps.Step]:
+        self._require_rows(len(request.ids))
+        if request.config.num_beams > 1:
+            raise ValueError(
+                f"num_beams={request.config.num_beams}: the engine follows one text for each row; "
+                "use model.generate, or num_beams=1"
+            )
+        most = int(request.mask.sum(dim=1).max()) + request.config.max_new_tokens
+        self._ring.reset()
+        self._ring.require_room(most)
+        return engine_steps.steps(self, request, 1 if self.device.type == "cpu" else LOOK_EVERY)
+
+    def _require_rows(self, rows: int) -> None:
+        if rows != self.batch_size:
+            raise ValueError(
+                f"input_ids has {rows} rows, but the engine was made for {self.batch_size}: give "
+                f"it as many, or make another with batch_size={rows}"
+            )
+
+    def _require_ids(self, ids: Tensor) -> None:
+        least, most = int(ids.min()), int(ids.max())
+        if least < 0 or most >= self.config.vocab_size:
+            raise ValueError(
+                f"input_ids range from {least} to {most}, expected 0 to "
+                f"{self.config.vocab_size - 1}: encode the text with this model's own tokenizer"
+            )

@@ -1,0 +1,106 @@
+"""One decoder layer as the engine runs it: the same mathematics, four products instead of seven.
+
+    x ← x + W_o attend(rotate(W_qkv RMSNorm(x)));   x ← x + W_down (silu(g) ⊙ u),  [g; u] = W_gu …
+
+Read it beside `model.DecoderLayer`, `attention.GroupedQueryAttention` and
+`feed_forward.FeedForward`: nothing is computed here that is not computed there.
+
+Source: "Mistral 7B" (arXiv 2310.06825), section 2.
+Lesson: 14_the_full_7b.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mistral_edu.engine_linear import Product, fuse, require_alike
+from mistral_edu.model import DecoderLayer
+from mistral_edu.norm import RMSNorm
+from mistral_edu.rope import rotate_halves
+
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def products_of(layer: DecoderLayer) -> tuple[list[nn.Module], ...]:
+    """A layer's matrices in the order they are used, those of the same input together."""
+    attention, mlp = layer.self_attn, layer.mlp
+    return (
+        [attention.q_proj, attention.k_proj, attention.v_proj],
+        [attention.o_proj],
+        [mlp.gate_proj, mlp.up_proj],
+        [mlp.down_proj],
+    )
+
+
+def require_fusable(layer: DecoderLayer) -> None:
+    """Refuse pruned heads, which leave groups of different sizes, and see `require_alike`."""
+    attention = layer.self_attn
+    if attention.is_pruned:
+        raise ValueError(
+            f"layer {attention.layer} has only the heads {attention.heads} left after pruning, "
+            "and the engine needs groups of one size: use the plain model.generate"
+        )
+    for linears in products_of(layer):
+        require_alike(linears)
+
+
+@dataclass(frozen=True)
+class FusedLayer:
+    """A layer's weights, fused, and what is done with them.
+
+    Args:
+        into_attention: [W_q; W_k; W_v].
+        out_of_attention: W_o.
+        gate_and_up: [W_gate; W_up].
+        down: W_down.
+        attention_norm, feed_forward_norm: the model's own.
+        activation: as in `FeedForward`.
+        heads: H, Hkv, and D.
+    """
+
+    into_attention: Product
+    out_of_attention: Product
+    gate_and_up: Product
+    down: Product
+    attention_norm: RMSNorm
+    feed_forward_norm: RMSNorm
+    activation: Callable[[Tensor], Tensor]
+    heads: tuple[int, int, int]
+
+    @classmethod
+    def of(cls, layer: DecoderLayer, pack_for: int | None = None) -> "FusedLayer":
+        """Fuse the weights of a layer, and pack them for so many rows if it is wanted."""
+        attention = layer.self_attn
+        qkv, out, gate_and_up, down = (fuse(linears, pack_for) for linears in products_of(layer))
+        return cls(
+            qkv,
+            out,
+            gate_and_up,
+            down,
+            layer.input_layernorm,
+            layer.post_attention_layernorm,
+            layer.mlp.activation,
+            (len(attention.heads), attention.shared[-1] + 1, attention.head_dim),
+        )
+
+    def __call__(
+        self, x: Float[Tensor, "B T C"], turn: tuple[Tensor, Tensor], attend: Attend
+    ) -> Float[Tensor, "B T C"]:
+        """Pass `x` through the layer.
+
+        Args:
+            x: (B, T, hidden).
+            turn: cosine and sine of the tokens' positions (`rope.rotation`).
+            attend: given q (B, H, T, D), k and v (B, Hkv, T, D), stores k and v and returns what
+                the queries take from all they see, (B, H, T, D).
+        """
+        queries, shared, head_dim = self.heads
+        every = self.into_attention(self.attention_norm(x)).unflatten(-1, (-1, head_dim))
+        every = every.transpose(1, 2)  # (B, T, H + 2 Hkv, D) → (B, H + 2 Hkv, T, D)
+        turned = rotate_halves(every[:, : queries + shared], *turn)  # q and k in one go
+        out = attend(turned[:, :queries], turned[:, queries:], every[:, queries + shared :])
+        x = x + self.out_of_attention(out.transpose(1, 2).flatten(2))  # → (B, T, H·D)
+        gate, up = self.gate_and_up(self.feed_forward_norm(x)).chunk(2, dim=-1)
+        return x + self.down(self.activation(gate) * up)
