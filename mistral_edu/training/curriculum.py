@@ -29,6 +29,7 @@ KINDS = {
     "stories": tuple(SHAPES),
     "notes": ("notes", "notes", "notes", "two herds"),
     "brief": ("brief",),
+    "glimpses": ("glimpse",),
     "asides": IN_PIECES,
 }
 

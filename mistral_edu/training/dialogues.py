@@ -23,6 +23,7 @@ HELPERS = ("Mistral", "Zéphyr", "Cigale", "Lavande", "Olive", "Tramontane", "Ga
 GREETINGS = ("Bonjour!", "Bon vent!", "Adieu!", "Salut!", "Hello!")
 ACKNOWLEDGED = "I will remember that."
 ASK_TO_READ = ("Read this.", "Here is a text.", "Please read this text.", "Listen.")
+READ = (*IN_PIECES, "glimpse", "glimpse", "glimpse")
 GO_ON = ("It goes on.", "Here is more.", "Then:", "Next:")
 
 
@@ -45,7 +46,7 @@ def about_a_text(random: Random, split: str) -> Turns:
 
 def about_pieces(random: Random, split: str) -> Turns:
     """A story piece by piece, after each a question that it answers."""
-    pieces = [(text, q) for text, q in tell(random, IN_PIECES, split).pieces if q]
+    pieces = [(text, q) for text, q in tell(random, READ, split).pieces if q]
     start = random.randrange(len(pieces))
     turns = []
     for text, asked in pieces[start : start + random.randint(1, 4)]:

@@ -1,6 +1,7 @@
 """Following a recipe that starts from another one: first the one, then the other.
 
-    training.toml:  start_from = "lookups.toml"    →    lookups/ (12,000 steps)  →  here
+    training.toml starts from stories.toml, which starts from lookups.toml:
+    …/stories/lookups  →  …/stories  →  …
 
 Lesson: 10_heads_and_training.
 """
@@ -9,7 +10,15 @@ import time
 from pathlib import Path
 
 from mistral_edu.training.recipe import Recipe, read_recipe
-from mistral_edu.training.record import RECORD, Record, earlier_record, start_folder, write_record
+from mistral_edu.training.record import (
+    RECORD,
+    Record,
+    history,
+    part_record,
+    parts,
+    start_folder,
+    write_record,
+)
 from mistral_edu.training.run import Run
 
 
@@ -32,15 +41,16 @@ def train(
         The folder and the record of the last run: `output`, or that of the earlier recipe if the
         time was over before it was done.
     """
-    earlier, folder = earlier_record(recipe, output), start_folder(recipe, output)
-    if recipe.start_from and earlier and folder and not finished(folder):
-        first, begun = read_recipe(recipe.start_from), time.monotonic()
+    folder, before = start_folder(recipe, output), parts(recipe)
+    if folder and before and not finished(folder):
+        first, begun = read_recipe(before[-1]), time.monotonic()
         where, record = train(
             first, folder, resume=resume, max_minutes=max_minutes, progress=progress
         )
-        if record.steps < first.training.steps:
+        if not finished(folder):
             return where, record
-        write_record(record, earlier)
+        for part, one in zip(before, history(first, folder), strict=True):
+            write_record(one, part_record(part, output))
         resume = False
         max_minutes = max_minutes and max(0.0, max_minutes - (time.monotonic() - begun) / 60)
     return output, Run(recipe, output, resume=resume).go(max_minutes, progress=progress)

@@ -9,7 +9,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mistral_edu.training.recipe import Recipe
+from mistral_edu.training.recipe import Recipe, read_recipe
 from mistral_edu.weights.whole_files import whole_file
 
 RECORD = "training.json"
@@ -59,24 +59,34 @@ def read_record(path: Path) -> Record:
     return Record(**found)
 
 
-def earlier_record(recipe: Recipe, folder: Path) -> Path | None:
-    """Where a model's folder keeps the record of the run it started from, if that was a recipe.
-
-    >>> earlier_record(Recipe(start_from=Path("lookups.toml")), Path("tiny")).as_posix()
-    'tiny/lookups.json'
-    """
-    start = recipe.start_from
-    return folder / f"{start.stem}.json" if start and start.suffix == ".toml" else None
-
-
 def start_folder(recipe: Recipe, output: Path) -> Path | None:
-    """The folder of the model that a recipe starts from, or None for fresh weights."""
+    """The folder of the model that a recipe starts from, or None for fresh weights.
+
+    >>> start_folder(Recipe(start_from=Path("lookups.toml")), Path("tiny")).as_posix()
+    'tiny/lookups'
+    """
     start = recipe.start_from
     return output / start.stem if start and start.suffix == ".toml" else start
 
 
+def parts(recipe: Recipe) -> list[Path]:
+    """The recipes that are followed before this one, the first one first.
+
+    >>> parts(Recipe(start_from=Path("a model's folder")))
+    []
+    """
+    start = recipe.start_from
+    if start is None or start.suffix != ".toml":
+        return []
+    return [*parts(read_recipe(start)), start]
+
+
+def part_record(part: Path, folder: Path) -> Path:
+    """Where a model's folder keeps the record of one of the recipes before."""
+    return folder / f"{part.stem}.json"
+
+
 def history(recipe: Recipe, folder: Path) -> list[Record]:
     """The records of all runs that made the model in a folder, the first one first."""
-    earlier = earlier_record(recipe, folder)
-    before = [read_record(earlier)] if earlier else []
+    before = [read_record(part_record(part, folder)) for part in parts(recipe)]
     return [*before, read_record(folder / RECORD)]

@@ -17,7 +17,7 @@ from itertools import islice
 from random import Random
 from zlib import crc32
 
-from mistral_edu.training import notes, reckonings, tales
+from mistral_edu.training import glimpses, notes, reckonings, tales
 from mistral_edu.training.valley import Question, Tale, Valley
 from mistral_edu.training.vocabulary import EMOJI
 
@@ -39,6 +39,7 @@ SHAPES: dict[str, Callable[[Valley], Tale]] = {
     "notes": notes.notes,
     "two herds": notes.two_herds,
 }
+BY_NAME_ONLY = {"glimpse": glimpses.glimpse}
 # Which day of a diary was the warmest is not known before all of them are told.
 IN_PIECES = tuple(shape for shape in SHAPES if shape != "diary")
 
@@ -136,7 +137,7 @@ def tell(random: Random, shapes: Sequence[str] = tuple(SHAPES), split: str = "tr
 
     Args:
         random: the stream to draw from.
-        shapes: names in `SHAPES` to choose from.
+        shapes: names in `SHAPES` or `BY_NAME_ONLY` to choose from.
         split: whose pairs of names the people are.
 
     >>> tell(Random("again")) == tell(Random("again"))
@@ -144,7 +145,7 @@ def tell(random: Random, shapes: Sequence[str] = tuple(SHAPES), split: str = "tr
     """
     shape = random.choice(shapes)
     valley = Valley.draw(random, split)
-    tale = SHAPES[shape](valley)
+    tale = (SHAPES | BY_NAME_ONLY)[shape](valley)
     paragraphs = list(tale.paragraphs)
     if random.random() < EMOJI_RATE:
         paragraphs[-1] += f" {random.choice(EMOJI)}"

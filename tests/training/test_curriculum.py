@@ -75,7 +75,7 @@ def test_repeated_names_come_to_count_more_in_a_straight_line():
 
 
 def test_the_course_s_own_curricula_name_only_kinds_that_exist():
-    for name in ("lookups", "training"):
+    for name in ("lookups", "stories", "training"):
         one = read_recipe(data_dir() / "tiny" / f"{name}.toml")
         assert {*one.begun, *(kind for stage in one.curriculum for kind in stage.shares)} <= set(
             EVERY_KIND

@@ -62,6 +62,18 @@ def test_when_time_is_over_the_first_part_loads_and_goes_on(recipe, tmp_path, ca
     assert weights(out) == weights(again)
 
 
+def test_three_recipes_are_followed_one_after_the_other(recipe, tmp_path):
+    third = SECOND.replace("first", "second").replace("steps = 4", "steps = 1")
+    (tmp_path / "third.toml").write_text(third, encoding="utf-8")
+    last, out = read_recipe(tmp_path / "third.toml"), tmp_path / "out"
+    where, record = train(last, out, max_minutes=1e-6, progress=False)
+    assert (where, record.steps) == (out / "second/first", 0)
+    train(last, out, resume=True, progress=False)
+    assert [one.steps for one in history(last, out)] == [9, 4, 1]
+    train(recipe, tmp_path / "two", progress=False)
+    assert weights(out / "second") == weights(tmp_path / "two")
+
+
 def test_a_model_without_a_record_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="train the model there first"):
         read_record(tmp_path / "training.json")

@@ -5,6 +5,7 @@ import torch
 
 from mistral_edu.paths import data_dir
 from mistral_edu.training.recipe import RecipeError, TrainingOptions, read_recipe
+from mistral_edu.training.record import parts
 from tests.training_toys import RECIPE, recipe_file
 
 
@@ -56,8 +57,10 @@ def test_the_course_s_own_recipes_can_be_read():
     assert config.num_hidden_layers >= 6 and config.group_size >= 4
     assert 2048 <= config.vocab_size <= 4096
     assert config.sliding_window * 8 <= tiny.training.context
-    longer = read_recipe(data_dir() / "tiny" / "training.toml")
-    assert longer.start_from == data_dir() / "tiny" / "lookups.toml"
-    assert longer.training.context == tiny.training.context and longer.seed != tiny.seed
+    whole = read_recipe(data_dir() / "tiny" / "training.toml")
+    assert [part.stem for part in parts(whole)] == ["lookups", "stories"]
+    all_parts = [*(read_recipe(part) for part in parts(whole)), whole]
+    assert {part.training.context for part in all_parts} == {tiny.training.context}
+    assert len({part.seed for part in all_parts}) == len(all_parts)
     chat = read_recipe(data_dir() / "tiny-instruct" / "training.toml")
     assert chat.kind == "dialogues" and chat.start_from.resolve().name == "tiny"

@@ -260,3 +260,22 @@ def test_an_aside_comes_when_its_answer_was_last_mentioned_and_no_question_is_lo
             assert lines[place + 1] == f"Answer: {question.answer}"
             assert question.answer.lower() not in rest.lower()
             assert not (question.addends and rest.strip())
+
+
+def test_a_glimpse_says_what_it_asks_and_fits_a_window():
+    plots = set()
+    for number in range(400):
+        story = world.tell(Random(f"glimpse {number}"), ("glimpse",))
+        plots.add(tuple(question.ask.split()[0] for question in story.questions))
+        assert len(story.body.split()) < 45
+        for question in story.questions:
+            mentioned = question.answer.lower().rpartition("the ")[2]  # a place, however said
+            assert mentioned in story.body.lower()
+        names = set(WOMEN + MEN) & set(re.findall(r"\w+", story.body))
+        assert 1 <= len(names) <= 2
+    assert len(plots) > 6
+
+
+def test_stories_never_tell_what_is_told_by_name_only():
+    assert not {story.shape for story in sample()} & set(world.BY_NAME_ONLY)
+    assert not set(world.SHAPES) & set(world.BY_NAME_ONLY)
