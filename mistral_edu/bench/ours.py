@@ -3,22 +3,22 @@
 Lesson: 14_the_full_7b.
 
 Conventions
-    Both run the same model object, loaded once: the engine shares its weights.
+    The plain model is loaded once; the engine's for each batch size anew, because packing its
+    weights uses the model up.
     The plain model is used as a reader would: no cache is given, so it makes its own.
 """
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mistral_edu.bench.memory import bytes_held
 from mistral_edu.bench.peers import PROMPT_CHUNK, Material, Peer
+from mistral_edu.engine import Engine
+from mistral_edu.engine_linear import why_unpackable
 from mistral_edu.heads import MistralForCausalLM
-
-if TYPE_CHECKING:
-    from mistral_edu.engine import Engine
 
 PLAIN, ENGINE = "plain", "engine"
 
@@ -69,7 +69,7 @@ class PlainSession:
 class EngineSession:
     """The engine, made for one batch size."""
 
-    def __init__(self, engine: "Engine") -> None:
+    def __init__(self, engine: Engine) -> None:
         self.engine: Any = engine
         self.last: Tensor | None = None
 
@@ -95,39 +95,41 @@ class EngineSession:
         self.engine = self.last = None
 
 
-class Ours:
-    """The model of a folder, run plainly or by the engine."""
+class Plain:
+    """The model of a folder, as `load` gives it."""
 
-    def __init__(self, material: Material, with_engine: bool) -> None:
+    def __init__(self, material: Material) -> None:
         load = partial(MistralForCausalLM.from_pretrained, device=material.device)
         self.model: Any = material.once("ours", lambda: load(material.folder))
-        self.with_engine = with_engine
 
-    def session(self, batch: int, longest: int) -> PlainSession | EngineSession:
+    def session(self, batch: int, longest: int) -> PlainSession:
         """A batch of so many rows."""
-        if not self.with_engine:
-            return PlainSession(self.model)
-        from mistral_edu.engine import Engine
-
-        no_window = self.model.config.sliding_window is None
-        capacity = {"capacity": longest} if no_window else {}
-        return EngineSession(Engine(self.model, batch_size=batch, **capacity))
+        return PlainSession(self.model)
 
     def close(self) -> None:
         """Forget the model."""
         self.model = None
 
 
-def why_no_engine(device: torch.device, dtype: torch.dtype) -> str | None:
-    """Why the engine cannot run, or None."""
-    try:
-        from mistral_edu.engine import Engine  # noqa: F401
-    except ImportError as problem:
-        return f"mistral_edu.engine cannot be imported: {problem}"
-    return None
+class Fast:
+    """The engine, with its weights packed where the machine can."""
+
+    def __init__(self, material: Material) -> None:
+        self.material = material
+
+    def session(self, batch: int, longest: int) -> EngineSession:
+        """A batch of so many rows; an engine is made for one, and packing uses its model up."""
+        folder, device = self.material.folder, self.material.device
+        model = MistralForCausalLM.from_pretrained(folder, device=device)
+        capacity = longest if model.config.sliding_window is None else None
+        pack = why_unpackable(model.model.embed_tokens.weight) is None
+        return EngineSession(Engine(model, batch, capacity=capacity, pack=pack))
+
+    def close(self) -> None:
+        """Nothing is held between sessions."""
 
 
 PEERS = (
-    Peer(PLAIN, lambda device, dtype: None, partial(Ours, with_engine=False)),
-    Peer(ENGINE, why_no_engine, partial(Ours, with_engine=True)),
+    Peer(PLAIN, lambda device, dtype: None, Plain),
+    Peer(ENGINE, lambda device, dtype: None, Fast),
 )

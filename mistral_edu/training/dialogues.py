@@ -48,7 +48,7 @@ def about_pieces(random: Random, split: str) -> Turns:
     """A story piece by piece, after each a question that it answers."""
     pieces = [(text, q) for text, q in tell(random, READ, split).pieces if q]
     start = random.randrange(len(pieces))
-    turns = []
+    turns: Turns = []
     for text, asked in pieces[start : start + random.randint(1, 4)]:
         invitation = random.choice(GO_ON if turns else ASK_TO_READ)
         first, *others = asked
