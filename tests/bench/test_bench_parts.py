@@ -15,7 +15,8 @@ from mistral_edu.bench.ours import EngineSession, PlainSession
 from mistral_edu.bench.peers import Material
 from mistral_edu.bench.results import Case, rows_of
 from mistral_edu.bench.timing import Block, Spread, Work, interleaved, timed
-from tests.bench_fakes import PlainEngine, opened_by
+from mistral_edu.engine import Engine
+from tests.bench_fakes import opened_by
 from tests.models import small_config, small_model
 
 CPU = torch.device("cpu")
@@ -222,7 +223,7 @@ def test_a_long_prompt_taken_in_by_pieces_scores_the_same(material, monkeypatch)
 
 def test_a_new_text_owes_nothing_to_the_one_before():
     model = small_model()
-    for session in (PlainSession(model), EngineSession(PlainEngine(model))):
+    for session in (PlainSession(model), EngineSession(Engine(model))):
         session.start(torch.tensor([[5, 6, 7]]))
         first = session.logits()
         session.step(torch.tensor([9]))

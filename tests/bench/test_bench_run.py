@@ -13,7 +13,7 @@ from mistral_edu.bench.peers import Chosen, Material, Peer, choose
 from mistral_edu.bench.run import Settings
 from mistral_edu.bench.timing import Spread
 from mistral_edu.experiments.record import Row
-from tests.bench_fakes import FakeEngine, WrongSession, opened_by
+from tests.bench_fakes import WrongSession, opened_by
 from tests.models import small_config
 
 CPU = torch.device("cpu")
@@ -52,12 +52,11 @@ def broken(material):
 
 
 PEERS = (
-    ours.PEERS[0],
-    Peer("engine", lambda device, dtype: None, FakeEngine),
-    Peer("absent", absent, FakeEngine, "no-such-package"),
+    *ours.PEERS,
+    Peer("absent", absent, ours.Plain, "no-such-package"),
     Peer("wrong", lambda device, dtype: None, wrong),
     Peer("broken", lambda device, dtype: None, broken),
-    Peer("slow", lambda device, dtype: None, FakeEngine, on_request=True),
+    Peer("slow", lambda device, dtype: None, ours.Plain, on_request=True),
 )
 
 
