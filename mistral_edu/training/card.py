@@ -49,7 +49,7 @@ def write(recipe: Recipe, config: Path, folder: Path) -> Path:
     records = history(recipe, folder)
     figures = measure(recipe, model, tokenizer)
     write_text(folder / MEASURED, json.dumps(figures, indent=1, ensure_ascii=False) + "\n")
-    title, samples = sampled(recipe, model, tokenizer)
+    how, samples = sampled(recipe, model, tokenizer)
     facts = run_facts(recipe, config, model, records) | headline(figures)
     judged = folder / JUDGED
     limits = judged.read_text(encoding="utf-8") if judged.is_file() else ""
@@ -63,7 +63,7 @@ def write(recipe: Recipe, config: Path, folder: Path) -> Path:
         table(("n", "n-grams of training that are distinct", "of held-out ones seen"), grams),
         limits.strip(),
         "## Samples",
-        title,
+        how,
         *(f"Seed {seed}:\n\n```text\n{text}\n```" for seed, text in enumerate(samples)),
     ]
     write_text(folder / "README.md", "\n\n".join(part for part in parts if part) + "\n")
