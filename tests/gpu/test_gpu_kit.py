@@ -1,15 +1,19 @@
 """The GPU kit, as far as it goes without a GPU: it resumes and it reports faults."""
 
+import argparse
 import json
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from mistral_edu import backends, cli
+from mistral_edu import backends
+from mistral_edu.commands import bench
 from tests.gpu import __main__ as kit
 from tests.gpu import backends_check
-from tests.gpu.steps import DONE, FAILED, NotHere, PartFailed, Setting, Step, read_state, run_step
+from tests.gpu.steps import DONE, FAILED, PartFailed, Setting, Step, read_state, run_step
 
 SMALL = ["--device", "cpu", "--small"]
 
@@ -26,7 +30,8 @@ def in_one_type(monkeypatch):
     monkeypatch.setattr(backends_check, "TYPES", {torch.float16: "fp16"})
 
 
-def test_what_makes_sense_on_a_cpu_runs_there_and_is_summed_up(tmp_path, in_one_type):
+def test_what_makes_sense_on_a_cpu_runs_there_and_is_summed_up(tmp_path, in_one_type, monkeypatch):
+    monkeypatch.setattr(kit, "run_bench", lambda setting, model: {"model": model})
     assert kit.main(["--out", str(tmp_path), *SMALL]) == 0
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["machine"]["packages"]["torch"] == torch.__version__
@@ -112,25 +117,38 @@ def test_a_wrong_backend_fails_and_every_case_is_listed(tmp_path, monkeypatch, i
 # ── the benchmark and the command line ──────────────────────────────────────────────────────────
 
 
-def test_the_benchmark_is_run_if_there_is_one(setting, monkeypatch):
-    monkeypatch.setattr(cli, "COMMANDS", {})
-    with pytest.raises(NotHere, match="no command `bench`"):
-        kit.run_bench(setting)
-    monkeypatch.setattr(cli, "COMMANDS", {"bench": None})
+def test_the_benchmark_is_run_for_each_model_and_its_failure_is_told(setting, monkeypatch):
+    assert list(kit.bench(setting)) == ["bench tiny"]
+    assert list(kit.bench(replace(setting, small=False))) == ["bench small229", "bench 7b"]
     codes = iter([0, 3])
 
     def run(command, **options):
-        path = command[command.index("--output") + 1]
+        folder = Path(command[command.index("--output") + 1])
         assert command[1:4] == ["-m", "mistral_edu", "bench"] and options["timeout"] < 600
-        setting.out.mkdir(exist_ok=True)
-        (setting.out / "bench-report.json").write_text('{"tokens_per_second": 1}')
-        assert path == str(setting.out / "bench-report.json")
+        folder.mkdir(exist_ok=True)
+        model = command[command.index("--model") + 1]
+        (folder / f"bench-{model}.json").write_text('{"tokens_per_second": 1}')
         return SimpleNamespace(returncode=next(codes), stderr="no memory")
 
     monkeypatch.setattr(kit.subprocess, "run", run)
-    assert kit.run_bench(setting) == {"tokens_per_second": 1}
+    assert kit.run_bench(setting, "7b") == {"tokens_per_second": 1}
     with pytest.raises(PartFailed, match="exit status 3"):
-        kit.run_bench(setting)
+        kit.run_bench(setting, "7b")
+
+
+def test_the_benchmark_s_options_are_the_command_s_own(setting, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        kit.subprocess,
+        "run",
+        lambda command, **_: seen.append(command[4:]) or SimpleNamespace(returncode=1, stderr=""),
+    )
+    with pytest.raises(PartFailed):
+        kit.run_bench(setting, "tiny")
+    parser = argparse.ArgumentParser()
+    bench.add_arguments(parser)
+    options = parser.parse_args(seen[0])
+    assert (options.model, options.output, options.device) == ("tiny", setting.out, "cpu")
 
 
 def test_steps_are_listed_with_how_far_they_are(tmp_path, capsys):
