@@ -169,7 +169,7 @@ def test_the_tiny_model_says_the_same():
     ids = torch.tensor([tokenizer.encode("Once upon a time there was a house by the river. " * 4)])
     with torch.no_grad():
         expected, found = model(ids).logits, quantized(ids).logits
-    assert 0 < difference(found, expected) <= 0.03
+    assert 0 < difference(found, expected) <= 0.05
     truth = expected.log_softmax(-1)
     divergence = (truth.exp() * (truth - found.log_softmax(-1))).sum(-1).mean()
     assert divergence <= 5e-3, "nats a token"
