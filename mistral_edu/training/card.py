@@ -11,6 +11,7 @@ Conventions
 
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,7 @@ def run_facts(
     recipe: Recipe, config: Path, model: MistralForCausalLM, records: list[Record]
 ) -> dict[str, object]:
     """What was done, for the card."""
-    options = recipe.training
+    recipes = [json.loads(record.recipe) for record in records]
     return {
         "made by": f"`mistral-edu train --config data/{config.parent.name}/{config.name}`",
         "parameters": f"{model.num_parameters():,}",
@@ -133,20 +134,31 @@ def run_facts(
             f"{model.config.num_key_value_heads}"
         ),
         "window and training context, in tokens": (
-            f"{model.config.sliding_window}, {options.context}"
+            f"{model.config.sliding_window}, {recipe.training.context}"
         ),
         "pieces in the vocabulary": f"{model.config.vocab_size:,}",
-        "seed": " and then ".join(str(json.loads(one.recipe)["seed"]) for one in records),
-        "steps": " and then ".join(f"{record.steps:,}" for record in records),
+        "seed": each(one["seed"] for one in recipes),
+        "steps": each(f"{record.steps:,}" for record in records),
         "tokens seen, none twice": f"{sum(record.tokens for record in records):,}",
         "weight of answer tokens in the loss": (
-            options.answer_weight if recipe.kind == "texts" else "all weight is on the answers"
+            each(one["training"]["answer_weight"] for one in recipes)
+            if recipe.kind == "texts"
+            else "all weight is on the answers"
         ),
-        "minutes of training, on 2 cores of an x86_64 machine": " and then ".join(
+        "minutes of training, on 2 cores of an x86_64 machine": each(
             f"{record.seconds / 60:.1f}" for record in records
         ),
         "torch": torch.__version__,
     }
+
+
+def each(values: Iterable[object]) -> str:
+    """A figure of every run that made the model, in their order.
+
+    >>> each([12, 8])
+    '12 and then 8'
+    """
+    return " and then ".join(str(value) for value in values)
 
 
 def headline(figures: dict[str, Any]) -> dict[str, object]:
