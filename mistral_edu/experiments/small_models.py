@@ -59,8 +59,8 @@ def recipe_for(seed: int, steps: int, model: Mapping[str, Any]) -> Recipe:
     >>> recipe = recipe_for(3, 900, {"num_key_value_heads": 2})
     >>> recipe.model["num_key_value_heads"], recipe.model["num_attention_heads"]
     (2, 8)
-    >>> recipe.curriculum
-    (Stage(step=0, farthest=64, shares={'stories': 1.0}),)
+    >>> [stage.shares for stage in recipe.curriculum]
+    [{'stories': 1.0}]
     """
     return Recipe(
         seed=seed,

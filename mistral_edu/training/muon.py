@@ -39,7 +39,7 @@ class Muon(torch.optim.Optimizer):
     >>> weight = nn.Parameter(torch.zeros(2, 3))
     >>> weight.grad = torch.tensor([[4.0, 0.0, 0.0], [0.0, 0.5, 0.0]])
     >>> Muon([weight], lr=1.0, weight_decay=0.0).step()
-    >>> [0.6 < float(-weight[i, i]) < 1.3 for i in (0, 1)]
+    >>> [0.6 < -weight[i, i].item() < 1.3 for i in (0, 1)]
     [True, True]
     """
 

@@ -419,7 +419,7 @@ def test_the_command_says_what_is_missing_and_what_was_left_behind(tmp_path, sav
     [
         (["/no/such/folder", "T", "--to", "original"], "/no/such/folder"),
         (["S", "T"], "--to"),
-        (["S", "T", "--to", "gguf"], "'gguf'"),
+        (["S", "T", "--to", "pickle"], "'pickle'"),
         (["S", "T", "--to", "original", "--dtype", "int3"], "'int3'"),
         (["S", "T", "--to", "original", "--key-value-heads", "0"], "'0'"),
     ],
