@@ -152,7 +152,7 @@ def draw(logits: Float[Tensor, "B V"], random: list[torch.Generator]) -> Int[Ten
     >>> draw(torch.tensor([[NEVER, 0.0], [0.0, NEVER]]), generators(0, rows=2))
     tensor([1, 0])
     """
-    return _undamaged(logits, token_at(logits, places(random).to(logits.device)))
+    return _undamaged(logits, token_at(logits, places(random)))
 
 
 def places(random: list[torch.Generator]) -> Float[Tensor, "B 1"]:
@@ -175,7 +175,7 @@ def token_at(logits: Float[Tensor, "B V"], places: Float[Tensor, "B 1"]) -> Int[
     ends = logits.to(exact).softmax(dim=-1).cumsum(dim=-1)
     ends = ends / ends[:, -1:]  # exactly 1 at the end, whatever the rounding: no place is beyond
     # right=True: a token of probability 0 covers nothing, not even the place 0.0.
-    return torch.searchsorted(ends, places.to(exact), right=True)[:, 0]
+    return torch.searchsorted(ends, places.to(exact).to(ends.device), right=True)[:, 0]
 
 
 def _undamaged(logits: Float[Tensor, "B V"], tokens: Int[Tensor, "B"]) -> Int[Tensor, "B"]:

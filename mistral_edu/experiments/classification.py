@@ -169,7 +169,7 @@ def compare(settings: Settings, task: str, method: str) -> Row:
 
 def measure(
     model: str | Path = "tiny",
-    hat_steps: int = 500,
+    hat_steps: int = 400,
     sky_steps: int = 300,
     rows: int = 32,
     learning_rate: float = 1e-3,

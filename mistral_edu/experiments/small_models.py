@@ -74,6 +74,7 @@ def recipe_for(seed: int, steps: int, model: Mapping[str, Any]) -> Recipe:
             warmup=max(1, steps // 30),
             decay_steps=steps // 3,
             answer_weight=1.0,
+            precision="auto",
             workers=1,
         ),
     )

@@ -49,10 +49,11 @@ def train(
         )
         if not finished(folder):
             return where, record
-        for part, one in zip(before, history(first, folder), strict=True):
-            write_record(one, part_record(part, output))
         resume = False
         max_minutes = max_minutes and max(0.0, max_minutes - (time.monotonic() - begun) / 60)
+    if folder and before:
+        for part, one in zip(before, history(read_recipe(before[-1]), folder), strict=True):
+            write_record(one, part_record(part, output))
     return output, Run(recipe, output, resume=resume).go(max_minutes, progress=progress)
 
 

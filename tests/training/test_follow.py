@@ -50,6 +50,15 @@ def test_a_first_part_that_is_there_is_not_trained_again(recipe, tmp_path):
     assert weights(out) == whole
 
 
+def test_a_run_killed_between_two_parts_still_gets_the_record_of_the_first(recipe, tmp_path):
+    out = tmp_path / "out"
+    train(recipe, out, progress=False)
+    for left in (out / "first.json", out / "training.json"):
+        left.unlink()
+    train(recipe, out, progress=False)
+    assert [one.steps for one in history(recipe, out)] == [9, 4]
+
+
 def test_when_time_is_over_the_first_part_loads_and_goes_on(recipe, tmp_path, capsys):
     out, again = tmp_path / "out", tmp_path / "again"
     words = ["train", "--config", str(tmp_path / "second.toml"), "--output", str(out)]
