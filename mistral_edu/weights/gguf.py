@@ -36,7 +36,7 @@ from mistral_edu import sentencepiece_file
 from mistral_edu.config import MistralConfig
 from mistral_edu.sentencepiece_model import Kind, SentencePieceModel
 from mistral_edu.weights.errors import WeightsError
-from mistral_edu.weights.model_folder import open_model_folder
+from mistral_edu.weights.model_folder import ModelFolder, open_model_folder
 from mistral_edu.weights.model_weights import FLOATS
 from mistral_edu.weights.whole_files import whole_set
 
@@ -47,19 +47,11 @@ ARCHITECTURE, SUFFIX, DEFAULT_NAME = "llama", ".gguf", "model.gguf"
 FILE_TYPES = {torch.float32: "ALL_F32", torch.float16: "MOSTLY_F16", torch.bfloat16: "MOSTLY_BF16"}
 TENSOR_TYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 NAMES = {
-    "tok_embeddings": "token_embd",
-    "norm": "output_norm",
-    "output": "output",
-    "attention_norm": "attn_norm",
-    "attention.wq": "attn_q",
-    "attention.wk": "attn_k",
-    "attention.wv": "attn_v",
-    "attention.wo": "attn_output",
-    "ffn_norm": "ffn_norm",
-    "feed_forward.w1": "ffn_gate",
-    "feed_forward.w3": "ffn_up",
-    "feed_forward.w2": "ffn_down",
-}
+    "tok_embeddings": "token_embd", "norm": "output_norm", "output": "output",
+    "attention_norm": "attn_norm", "attention.wq": "attn_q", "attention.wk": "attn_k",
+    "attention.wv": "attn_v", "attention.wo": "attn_output", "ffn_norm": "ffn_norm",
+    "feed_forward.w1": "ffn_gate", "feed_forward.w3": "ffn_up", "feed_forward.w2": "ffn_down",
+}  # fmt: skip
 
 
 def package() -> ModuleType:
@@ -117,7 +109,7 @@ def export(
         ValueError: for another dtype.
         WeightsError: if the source is damaged, or is a model that llama.cpp cannot hold.
     """
-    gguf = package()
+    package()
     if dtype is not None and dtype not in FLOATS:
         raise ValueError(f"dtype={dtype}, expected None or one of {', '.join(map(str, FLOATS))}")
     path = Path(target)
@@ -126,19 +118,8 @@ def export(
         raise FileExistsError(f"{path} exists: choose another target, or give --overwrite")
     found = open_model_folder(source_folder)
     require_llama(found.config)
-    vocabulary = found.path / sentencepiece_file.FILE_NAME
-    tokenizer = sentencepiece_file.read(vocabulary) if vocabulary.is_file() else None
-    tensors = found.read_as("original")
     with whole_set(path.parent) as staging:
-        writer = gguf.GGUFWriter(staging / path.name, ARCHITECTURE)
-        try:
-            describe_model(writer, found.config, dtype or tensors.dtype(tensors.names()[0]))
-            describe_tokenizer(writer, tokenizer, found.config.vocab_size)
-            _write_tensors(writer, tensors, dtype, progress)
-        finally:
-            writer.close()
-        with (staging / path.name).open("rb+") as file:
-            os.fsync(file.fileno())
+        _write_file(staging / path.name, found, dtype, progress)
     return path
 
 
@@ -224,6 +205,21 @@ def describe_tokenizer(writer: Any, model: SentencePieceModel | None, vocab_size
     writer.add_add_eos_token(False)
     writer.add_add_space_prefix(model.add_dummy_prefix)
     writer.add_remove_extra_whitespaces(model.remove_extra_whitespaces)
+
+
+def _write_file(path: Path, found: ModelFolder, dtype: torch.dtype | None, progress: bool) -> None:
+    vocabulary = found.path / sentencepiece_file.FILE_NAME
+    tokenizer = sentencepiece_file.read(vocabulary) if vocabulary.is_file() else None
+    tensors = found.read_as("original")
+    writer = package().GGUFWriter(path, ARCHITECTURE)
+    try:
+        describe_model(writer, found.config, dtype or tensors.dtype(tensors.names()[0]))
+        describe_tokenizer(writer, tokenizer, found.config.vocab_size)
+        _write_tensors(writer, tensors, dtype, progress)
+    finally:
+        writer.close()
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def _write_tensors(
