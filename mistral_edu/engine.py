@@ -13,10 +13,10 @@ Lesson: 14_the_full_7b.
 Conventions
     No gradients. Scores equal the plain model's up to the rounding of sums in another order.
     Engine and model share their weights: change them in place and the engine follows; after the
-    model was moved or cast, make a new engine. With `pack=True` the model is used up.
-    One engine continues one batch at a time. It is made of `engine_linear` (the matrices),
-    `engine_layer`, `engine_ring` (the cache), `engine_attention`, `engine_passes`,
-    `engine_graph` (replay) and `engine_steps` (the loop).
+    model was moved or cast, make a new engine.
+    One engine continues one batch at a time. It is made of `engine_linear` and `engine_ways` (the
+    matrices), `engine_kernel` (a product of our own), `engine_layer`, `engine_ring` (the cache),
+    `engine_attention`, `engine_passes`, `engine_graph` (replay) and `engine_steps` (the loop).
 """
 
 from collections.abc import Callable, Iterator
@@ -28,9 +28,9 @@ from torch import Tensor
 
 from mistral_edu import engine_steps
 from mistral_edu.engine_graph import RecordedStep
-from mistral_edu.engine_linear import why_unpackable
 from mistral_edu.engine_passes import Passes
 from mistral_edu.engine_ring import StaticRing
+from mistral_edu.engine_ways import MEASURED
 from mistral_edu.generation import GenerationOutput, collect
 from mistral_edu.generation_config import GenerationConfig
 from mistral_edu.generation_request import GenerationRequest, checked_mask, prepare
@@ -49,12 +49,14 @@ class Engine:
         max_chunk: how many tokens of the prompts, over all rows, pass through the layers at once.
         capacity: tokens of a prompt and its answer; needed if the model has no window. Less than
             the window saves memory.
-        pack: rearrange the weights for this CPU (see `PackedLinear`). The model is used up.
+        multiply: how a step multiplies by the matrices: "measured" for the fastest way on this
+            CPU, which is tried out (see `engine_ways`), or "plain", "swapped", "compiled". Other
+            ways round sums differently; name one for the same bits on every machine.
         record: whether to record the step and replay it; None where there is a CUDA GPU.
 
     Raises:
-        ValueError: for pruned heads, for weights that cannot be packed, without window and
-            capacity, or for a batch_size or max_chunk below 1.
+        ValueError: for pruned heads, for a way to multiply that cannot be had here, without
+            window and capacity, or for a batch_size or max_chunk below 1.
 
     >>> from mistral_edu import load
     >>> model, tokenizer = load("tiny")
@@ -74,13 +76,11 @@ class Engine:
         *,
         max_chunk: int = 2048,
         capacity: int | None = None,
-        pack: bool = False,
+        multiply: str = MEASURED,
         record: bool | None = None,
     ) -> None:
         if min(batch_size, max_chunk) < 1:
             raise ValueError(f"batch_size={batch_size} and max_chunk={max_chunk} must be 1 or more")
-        if pack and (reason := why_unpackable(model.model.embed_tokens.weight)):
-            raise ValueError(f"pack=True cannot be had: {reason}; use pack=False")
         self.config, self.device, self.dtype = model.config, model.device, model.dtype
         self.batch_size, self.max_chunk = batch_size, max_chunk
         self.begun = 0  # how often new texts have taken the place of others
@@ -90,7 +90,7 @@ class Engine:
         with torch.no_grad():
             record = self.device.type == "cuda" if record is None else record
             static = record or self.device.type != "cpu"
-            self._passes = Passes(model, self._ring, pack=pack, static=static)
+            self._passes = Passes(model, self._ring, multiply=multiply, static=static)
             self._step: Callable[[Tensor], Tensor] = self._passes.step
             if record:
                 ids = torch.zeros(batch_size, dtype=torch.long, device=self.device)
@@ -108,6 +108,16 @@ class Engine:
         256
         """
         return self._ring.nbytes
+
+    @property
+    def ways(self) -> dict[str, str]:
+        """How each product of a step is multiplied: the ways that were found fastest.
+
+        >>> from mistral_edu import load
+        >>> Engine(load("tiny")[0], multiply="plain").ways["down"]
+        'plain'
+        """
+        return self._passes.layers[0].ways | {"head": self._passes.head.way}
 
     @torch.no_grad()
     def prefill(

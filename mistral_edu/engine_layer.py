@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mistral_edu.engine_linear import Product, fuse, require_alike
+from mistral_edu.engine_linear import fuse, require_alike
+from mistral_edu.engine_ways import ChosenProduct
 from mistral_edu.model import DecoderLayer
 from mistral_edu.norm import RMSNorm
 from mistral_edu.rope import rotate_halves
@@ -60,20 +61,32 @@ class FusedLayer:
         heads: H, Hkv, and D.
     """
 
-    into_attention: Product
-    out_of_attention: Product
-    gate_and_up: Product
-    down: Product
+    into_attention: ChosenProduct
+    out_of_attention: ChosenProduct
+    gate_and_up: ChosenProduct
+    down: ChosenProduct
     attention_norm: RMSNorm
     feed_forward_norm: RMSNorm
     activation: Callable[[Tensor], Tensor]
     heads: tuple[int, int, int]
 
+    @property
+    def ways(self) -> dict[str, str]:
+        """How each product is multiplied."""
+        return {
+            "attention in": self.into_attention.way,
+            "attention out": self.out_of_attention.way,
+            "gate and up": self.gate_and_up.way,
+            "down": self.down.way,
+        }
+
     @classmethod
-    def of(cls, layer: DecoderLayer, pack_for: int | None = None) -> "FusedLayer":
-        """Fuse the weights of a layer, and pack them for so many rows if it is wanted."""
+    def of(cls, layer: DecoderLayer, rows: int, multiply: str) -> "FusedLayer":
+        """Fuse the weights of a layer; for the rest see `ChosenProduct`."""
         attention = layer.self_attn
-        qkv, out, gate_and_up, down = (fuse(linears, pack_for) for linears in products_of(layer))
+        qkv, out, gate_and_up, down = (
+            fuse(linears, rows, multiply) for linears in products_of(layer)
+        )
         return cls(
             qkv,
             out,

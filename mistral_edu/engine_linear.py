@@ -5,98 +5,23 @@
 A step reads every weight once for a row or two of numbers, so it is the reading that takes time.
 One tall matrix is read in one go, and one product is started instead of three.
 
-Source: Shoeybi et al., "Megatron-LM" (arXiv 1909.08053), section 3, for the fused matrices;
-oneDNN's blocked weights, as PyTorch's compiler uses them when it freezes a model.
+Source: Shoeybi et al., "Megatron-LM" (arXiv 1909.08053), section 3.
 Lesson: 14_the_full_7b.
 
 Conventions
-    No weight is held twice. Fused, the model's own weights become parts of the fused matrix: the
-    model goes on working, and what changes its weights in place changes the engine's.
-    Packed, the weights are rearranged for the CPU's registers, and the model must do without.
-    One matrix is fused at a time: beside the weights there is never more than one of them in
-    memory, or two while it is packed.
+    No weight is held twice: the model's own weights become parts of the fused matrix. The model
+    goes on working, and what changes its weights in place changes the engine's.
+    One matrix is fused at a time: beside the weights there is never more than one in memory.
 """
 
-from collections.abc import Callable, Sequence
-from typing import NoReturn
+from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Shaped
 from torch import Tensor, nn
-from torch.nn import functional
 
+from mistral_edu.engine_ways import MEASURED, ChosenProduct
 from mistral_edu.quantization import Int8Linear
-
-FEW_ROWS = 8  # up to here a CPU multiplies float32 faster with the operands changed over
-
-Product = Callable[[Tensor], Tensor]
-
-
-def product(x: Float[Tensor, "... C"], weight: Float[Tensor, "out C"]) -> Float[Tensor, "... out"]:
-    """x Wᵀ; for a few rows of float32 on a CPU it is computed as (W xᵀ)ᵀ.
-
-    The library cuts the left operand into the blocks that it works on: better the large one.
-
-    >>> product(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 0.0], [1.0, 1.0]]))
-    tensor([[3., 3.]])
-    """
-    few = x.numel() <= FEW_ROWS * x.shape[-1]
-    if not few or x.device.type != "cpu" or x.dtype != torch.float32:
-        return functional.linear(x, weight)
-    rows = x.reshape(-1, x.shape[-1])
-    return (weight @ rows.T).T.reshape(*x.shape[:-1], -1)
-
-
-class PackedLinear:
-    """x Wᵀ with W in oneDNN's own blocked order, which suits the registers of this CPU.
-
-    Plain products read W row by row and rearrange it on the way, every time. Here that was done
-    once. It costs no memory beyond W's own and changes no number in it.
-
-    Args:
-        weight: (out, in); not kept.
-        rows: how many rows `x` mostly has, for which the order is chosen. Any number is right.
-
-    Raises:
-        ValueError: for weights that oneDNN cannot pack here (see `why_unpackable`).
-
-    >>> weight, x = torch.eye(3)[:2], torch.tensor([[1.0, 2.0, 3.0]])
-    >>> if why_unpackable(weight) is None:
-    ...     assert torch.equal(PackedLinear(weight)(x), x[:, :2])
-    """
-
-    def __init__(self, weight: Float[Tensor, "out in"], rows: int = 1) -> None:
-        if reason := why_unpackable(weight):
-            raise ValueError(f"pack=True cannot be had: {reason}; use pack=False")
-        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight, rows)
-
-    def __call__(self, x: Float[Tensor, "... in"]) -> Float[Tensor, "... out"]:
-        return torch.ops.mkldnn._linear_pointwise(x, self._packed, None, "none", [], "")
-
-    def unpacked(self) -> Float[Tensor, "out in"]:
-        """A plain copy of W."""
-        return self._packed.to_dense()
-
-
-def why_unpackable(weight: Tensor) -> str | None:
-    """Why `PackedLinear` cannot hold this weight, or None.
-
-    >>> why_unpackable(torch.zeros(2, 2, dtype=torch.float64))
-    'oneDNN packs float32, bfloat16 and float16, not float64'
-    """
-    name = str(weight.dtype).removeprefix("torch.")
-    if weight.device.type != "cpu":
-        return f"oneDNN packs weights on a CPU, not on {weight.device.type}"
-    if not torch.backends.mkldnn.is_available():
-        return "this PyTorch was built without oneDNN"
-    if not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
-        return f"PyTorch {torch.__version__} does not have the operators"
-    able = {torch.float32: True}
-    able[torch.bfloat16] = torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    able[torch.float16] = torch.ops.mkldnn._is_mkldnn_fp16_supported()
-    if weight.dtype not in able:
-        return f"oneDNN packs float32, bfloat16 and float16, not {name}"
-    return None if able[weight.dtype] else f"this CPU has no instructions for {name}"
 
 
 def one_matrix(weights: Sequence[Shaped[Tensor, "_ C"]]) -> Shaped[Tensor, "out C"]:
@@ -118,7 +43,7 @@ def one_matrix(weights: Sequence[Shaped[Tensor, "_ C"]]) -> Shaped[Tensor, "out 
 
 
 def require_alike(linears: Sequence[nn.Module]) -> None:
-    """Refuse anything but linear layers with weights and without bias, or all in 8 bits.
+    """Refuse anything but linear layers without bias, or all in 8 bits.
 
     >>> require_alike([nn.Linear(4, 3)])
     Traceback (most recent call last):
@@ -133,20 +58,17 @@ quantized: use the plain model.generate
             f"{[type(linear).__name__ for linear in linears]} cannot be fused, expected linear "
             "layers without bias, or all of them quantized: use the plain model.generate"
         )
-    for linear in linears:
-        if linear.weight is None:
-            _explain(linear)
 
 
-def fuse(linears: Sequence[nn.Module], pack_for: int | None = None) -> Product:
+def fuse(linears: Sequence[nn.Module], rows: int = 1, multiply: str = MEASURED) -> ChosenProduct:
     """One product in the place of several that take the same input.
 
     Args:
         linears: the layers; see the conventions above for what becomes of them.
-        pack_for: pack for so many rows; None leaves the weights as they are. 8-bit layers stay.
+        rows, multiply: see `ChosenProduct`.
 
     Raises:
-        ValueError, RuntimeError: see `require_alike`.
+        ValueError: see `require_alike` and `ChosenProduct`.
 
     >>> one, two = nn.Linear(4, 3, bias=False), nn.Linear(4, 2, bias=False)
     >>> fused, x = fuse([one, two]), torch.ones(1, 4)
@@ -157,19 +79,11 @@ def fuse(linears: Sequence[nn.Module], pack_for: int | None = None) -> Product:
     """
     require_alike(linears)
     eights = [linear for linear in linears if isinstance(linear, Int8Linear)]
-    if eights:
-        steps: Tensor = torch.cat([linear.scale for linear in eights])
-        return Int8Linear(_share([linear.weight for linear in eights]), steps)
-    plain = [linear for linear in linears if isinstance(linear, nn.Linear)]
-    weight = _share([linear.weight for linear in plain])
-    if pack_for is None:
-        return lambda x: product(x, weight)
-    packed = PackedLinear(weight, pack_for)
-    for linear in plain:
-        linear.register_parameter("weight", None)
-        linear.register_forward_pre_hook(_explain)
-        linear.register_state_dict_pre_hook(_explain)  # or it would be saved without a word
-    return packed
+    weight = _share([linear.weight for linear in linears if isinstance(linear.weight, Tensor)])
+    if not eights:
+        return ChosenProduct(weight, rows, multiply)
+    whole = Int8Linear(weight, torch.cat([linear.scale for linear in eights]))
+    return ChosenProduct(whole, rows, multiply)
 
 
 def _share(weights: Sequence[Tensor]) -> Tensor:
@@ -180,10 +94,3 @@ def _share(weights: Sequence[Tensor]) -> Tensor:
         weight.data = whole[start : start + len(weight)]
         start += len(weight)
     return whole
-
-
-def _explain(linear: nn.Module, *_: object) -> NoReturn:
-    raise RuntimeError(
-        f"{linear} has no weight: an Engine took it with pack=True; load the model again, or "
-        "make the engine with pack=False"
-    )

@@ -27,6 +27,7 @@ from mistral_edu.engine_attention import OverRing, over_filled, over_filled_by_f
 from mistral_edu.engine_layer import FusedLayer, require_fusable
 from mistral_edu.engine_linear import fuse
 from mistral_edu.engine_ring import StaticRing, ring_positions
+from mistral_edu.engine_ways import MEASURED
 from mistral_edu.heads import MistralForCausalLM
 from mistral_edu.model import DecoderLayer
 from mistral_edu.rope import rope_frequencies
@@ -50,7 +51,7 @@ class Passes:
     Args:
         model: whose weights to take (see `engine_linear`).
         ring: on the model's device.
-        pack: whether to pack the weights.
+        multiply: see `engine_ways.ChosenProduct`.
         static: whether a step must keep its shapes, or may read the filled part of a ring only.
     """
 
@@ -59,11 +60,11 @@ class Passes:
         model: MistralForCausalLM,
         ring: StaticRing,
         *,
-        pack: bool = False,
+        multiply: str = MEASURED,
         static: bool = False,
     ) -> None:
         config, device = model.config, model.device
-        rows = len(ring.counts) if pack else None
+        rows = len(ring.counts)
         layers = cast(list[DecoderLayer], list(model.model.layers))
         for layer in layers:  # all of them before the weights of the first are touched
             require_fusable(layer)
@@ -71,9 +72,8 @@ class Passes:
         self.backend, self.over_ring = backends.get(model.attention_backend), over_ring_for(model)
         self.frequencies = rope_frequencies(config.head_dim, config.rope_theta).to(device)
         self.embeddings, self.norm = model.get_input_embeddings(), model.model.norm
-        # A tied head is the embedding table, and rows are looked up in that: it stays as it is.
-        self.head = fuse([model.lm_head], None if config.tie_word_embeddings else rows)
-        self.layers = [FusedLayer.of(layer, rows) for layer in layers]
+        self.head = fuse([model.lm_head], rows, multiply)
+        self.layers = [FusedLayer.of(layer, rows, multiply) for layer in layers]
 
     def _turn(self, positions: Int[Tensor, "B T"]) -> tuple[Tensor, Tensor]:
         # As `rope.rotation`, whose frequencies come from the CPU: a recording may not wait for it.

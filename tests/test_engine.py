@@ -7,7 +7,6 @@ import torch
 
 from mistral_edu import MistralForCausalLM, RollingCache, flash_kernels
 from mistral_edu.engine import Engine
-from mistral_edu.engine_linear import why_unpackable
 from mistral_edu.quantization import quantize_model
 from tests import flash_stand_in
 from tests.models import (
@@ -52,10 +51,8 @@ def engine_scores(engine, text, mask, prompt):
     return torch.stack(scores, dim=1)
 
 
-@pytest.mark.parametrize(("seed", "pack"), [(seed, seed % 4 == 3) for seed in range(20)])
-def test_scores_equal_the_oracle_on_random_models_and_batches(seed, pack):
-    if pack and (reason := why_unpackable(torch.zeros(1, 1))):
-        pytest.skip(reason)
+@pytest.mark.parametrize("seed", range(20))
+def test_scores_equal_the_oracle_on_random_models_and_batches(seed):
     torch.manual_seed(seed)
     model = MistralForCausalLM(random_config(seed), attention="sdpa").eval()
     rows = (1, 3, 8)[seed % 3]
@@ -63,7 +60,7 @@ def test_scores_equal_the_oracle_on_random_models_and_batches(seed, pack):
     text, seen = continued(ids, mask)
     expected = oracle(model, text, seen, ids.shape[1])
     chunk = random.Random(seed).choice([1, 5 * rows, 7 * rows, 1000])
-    engine = Engine(model, rows, max_chunk=chunk, capacity=text.shape[1], pack=pack)
+    engine = Engine(model, rows, max_chunk=chunk, capacity=text.shape[1])
     engine.prefill(text, seen)  # what an earlier text left behind does no harm
     found = engine_scores(engine, text, seen, ids.shape[1])
     assert difference(found, expected) <= BOUND
@@ -168,9 +165,8 @@ def test_pruned_heads_are_refused_before_anything_is_touched():
     model = small_model()
     model.prune_heads({1: [0]})
     ids = random_ids(model, 1, 4)
-    pack = why_unpackable(torch.zeros(1, 1)) is None
     with pytest.raises(ValueError, match="layer 1 has only the heads .1, 2, 3. left"):
-        Engine(model, pack=pack)
+        Engine(model)
     assert model(ids).logits.isfinite().all()
 
 

@@ -3,8 +3,7 @@
 Lesson: 14_the_full_7b.
 
 Conventions
-    The plain model is loaded once; the engine's for each batch size anew, because packing its
-    weights uses the model up.
+    The engine has a model of its own, so that it is loaded in the same way as everybody's.
     The plain model is used as a reader would: no cache is given, so it makes its own.
 """
 
@@ -17,7 +16,6 @@ from torch import Tensor
 from mistral_edu.bench.memory import bytes_held
 from mistral_edu.bench.peers import PROMPT_CHUNK, Material, Peer
 from mistral_edu.engine import Engine
-from mistral_edu.engine_linear import why_unpackable
 from mistral_edu.heads import MistralForCausalLM
 
 PLAIN, ENGINE = "plain", "engine"
@@ -112,21 +110,20 @@ class Plain:
 
 
 class Fast:
-    """The engine, with its weights packed where the machine can."""
+    """The engine, with the products that it finds fastest."""
 
     def __init__(self, material: Material) -> None:
-        self.material = material
+        load = partial(MistralForCausalLM.from_pretrained, device=material.device)
+        self.model: Any = material.once("engine's", lambda: load(material.folder))
 
     def session(self, batch: int, longest: int) -> EngineSession:
-        """A batch of so many rows; an engine is made for one, and packing uses its model up."""
-        folder, device = self.material.folder, self.material.device
-        model = MistralForCausalLM.from_pretrained(folder, device=device)
-        capacity = longest if model.config.sliding_window is None else None
-        pack = why_unpackable(model.model.embed_tokens.weight) is None
-        return EngineSession(Engine(model, batch, capacity=capacity, pack=pack))
+        """A batch of so many rows; an engine is made for one."""
+        capacity = longest if self.model.config.sliding_window is None else None
+        return EngineSession(Engine(self.model, batch, capacity=capacity))
 
     def close(self) -> None:
-        """Nothing is held between sessions."""
+        """Forget the model."""
+        self.model = None
 
 
 PEERS = (

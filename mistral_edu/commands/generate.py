@@ -63,10 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _engine(model: "MistralForCausalLM", tokens: int) -> "Engine":
     """An engine for one text of so many tokens, in the way that is fastest here."""
     from mistral_edu.engine import Engine
-    from mistral_edu.engine_linear import why_unpackable
 
-    pack = why_unpackable(model.get_input_embeddings().weight) is None
-    return Engine(model, capacity=tokens, pack=pack)
+    return Engine(model, capacity=tokens)
 
 
 def run(options: argparse.Namespace) -> int:
