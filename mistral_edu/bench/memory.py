@@ -6,15 +6,18 @@ behind its tensors, each counted once, whatever their shapes say.
 Lesson: 08_rolling_cache.
 """
 
+import ctypes
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
 from torch import Tensor
 
 STATUS = Path("/proc/self/status")
+FORGET = Path("/proc/self/clear_refs")  # "5" written to it makes Linux forget the peak
 
 
 def bytes_held(tensors: Iterable[Tensor]) -> int:
@@ -56,3 +59,29 @@ def peak_of_device(device: torch.device) -> int | None:
     True
     """
     return torch.cuda.max_memory_allocated() if device.type == "cuda" else None
+
+
+def extra_bytes(run: Callable[[], Any], device: torch.device) -> int | None:
+    """The most bytes that some work needs at once beyond what is there before it.
+
+    On a GPU they are counted by PyTorch, on a CPU by Linux, in pages; elsewhere it is None.
+
+    >>> found = extra_bytes(lambda: torch.ones(2**24).sum(), torch.device("cpu"))
+    >>> found is None or found > 2**25
+    True
+    """
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    if not FORGET.exists():
+        return None
+    if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)  # or the work would be given what the process kept of earlier work
+    FORGET.write_text("5")
+    before = psutil.Process().memory_info().rss
+    run()
+    return max(0, peak_of_process() - before)

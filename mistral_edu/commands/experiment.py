@@ -8,7 +8,16 @@ from importlib import import_module
 from pathlib import Path
 
 HELP = "make one of the course's measurements again: a table and a figure in data/measurements"
-EXPERIMENTS = ("recall", "perplexity", "pooling", "kv_heads", "classification")
+EXPERIMENTS = (
+    "recall",
+    "perplexity",
+    "pooling",
+    "kv_heads",
+    "classification",
+    "attention",
+    "seven_b",
+    "quantization",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

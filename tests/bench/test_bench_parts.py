@@ -333,3 +333,13 @@ def test_its_weights_are_written_in_mistrals_own_layout_once(material):
     before = (folder / "params.json").stat().st_mtime_ns
     assert original_folder(material) == folder
     assert (folder / "params.json").stat().st_mtime_ns == before
+
+
+def test_the_memory_of_some_work_does_not_count_what_was_there_before():
+    there = torch.ones(2**24)  # 64 MiB
+    found = memory.extra_bytes(lambda: torch.ones(2**23).sum(), torch.device("cpu"))
+    if found is None:
+        pytest.skip("only Linux tells the peak of a process")
+    assert there.sum() == 2**24 and 2**25 - 2**20 <= found <= 2**25 + 2**23
+    again = memory.extra_bytes(lambda: there.sum(), torch.device("cpu"))
+    assert again is not None and again <= 2**22
