@@ -9,8 +9,8 @@ Conventions
     float32 its flash attention is off, for with it the logits are no longer those of float32.
     Each row has its own part of the cache, all of which is reserved when the session is made.
     The "llama" architecture there knows no window: past W tokens it attends to all of them.
-    A ready-made wheel is built for processors of about 2015 (AVX2); to measure llama.cpp at its
-    best on a newer one, `pip install --no-binary cyllama cyllama` compiles it on the spot.
+    The wheel is built for processors of about 2015 (AVX2); `llama_cpp_native_peer` is llama.cpp
+    compiled for the one at hand.
 """
 
 from importlib import import_module

@@ -12,6 +12,8 @@ Conventions
     All peers are given the same random ids, which do not depend on what they score.
     A decoding block continues the text where the block before left it.
     "Full" is a prompt of W tokens, "wrapped" one of 2.5 W.
+    A peer that knows no window is left out of the curve's far end, with the reason: it would take
+    the rest of the day to attend to everything.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +28,7 @@ from mistral_edu.bench import costs, results
 from mistral_edu.bench.ceilings import Ceilings, name_of
 from mistral_edu.bench.peers import Opened, Session
 from mistral_edu.bench.results import Case, Quantity, rows_of
+from mistral_edu.bench.roster import peer_named
 from mistral_edu.bench.sizes import random_ids, window_of
 from mistral_edu.bench.timing import Spread, Work, finisher, interleaved
 from mistral_edu.config import MistralConfig
@@ -34,6 +37,7 @@ from mistral_edu.experiments.record import Row
 SHORT = 32  # tokens
 DISCARDED = 1  # rounds
 LONG_PROMPT = 4  # windows, for the bytes that a cache holds
+FAR = 16  # windows; how far a peer without one is followed
 
 
 @dataclass(frozen=True)
@@ -89,8 +93,11 @@ class Bench:
     def sessions(self, batch: int, longest: int, prompt: Tensor) -> Iterator[dict[str, Session]]:
         """A session of each peer, having taken in a prompt; who cannot is noted with the reason."""
         opened: dict[str, Session] = {}
+        far = prompt.shape[1] > FAR * window_of(self.config)
         for name, peer in self.peers.items():
             try:
+                if far and not peer_named(name).windowed:
+                    raise ValueError("it attends to all tokens, and these are too many to wait for")
                 session = peer.session(batch, longest)
                 session.start(prompt)
                 opened[name] = session

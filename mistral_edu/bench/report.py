@@ -36,12 +36,12 @@ def finding(rows: Sequence[Row]) -> str:
     """One sentence: decoding at the full window, our best beside the baseline and the limit."""
     dtypes = dict.fromkeys(row["dtype"] for row in rows)
     groups = [group for dtype in dtypes for group in _decoding(rows, dtype)]
-    said = [part for part in map(_compared, groups) if part]
     taken = max((row["others"] for group in groups for row in group), default=0.0)
     noise = (
         f" (noise: others took up to {taken:.0%} of the machine)" if taken > QUIET_ENOUGH else ""
     )
-    return "Decoding at the full window: " + "; ".join(said) + noise
+    said = "; ".join(part for part in map(_compared, groups) if part)
+    return f"The engine's decoding at the full window, beside {BASELINE}: {said}{noise}"
 
 
 def _decoding(rows: Iterable[Row], dtype: str) -> list[list[Row]]:
@@ -51,13 +51,12 @@ def _decoding(rows: Iterable[Row], dtype: str) -> list[list[Row]]:
 
 def _compared(group: Sequence[Row]) -> str:
     by_peer = {row["peer"]: row for row in group}
-    best = next((by_peer[name] for name in OWN if name in by_peer), None)
-    if best is None:
+    if ours.ENGINE not in by_peer:
         return ""
-    who = "the engine" if best["peer"] == ours.ENGINE else "the plain model"
-    against = f"{best['ratio']:.2f} times {BASELINE}, " if BASELINE in by_peer else ""
-    share = f"{best['of_limit']:.0%} of the limit"
-    return f"{best['dtype']}, batch {best['batch']}, {who} at {against}{share}"
+    row = by_peer[ours.ENGINE]
+    times = f"{row['ratio']:.2f} times " if BASELINE in by_peer else ""
+    case = f"{row['dtype']}, batch {row['batch']}, {row['of_limit']:.0%} of the limit"
+    return f"{times}({case})"
 
 
 def table(measurement: Measurement) -> str:

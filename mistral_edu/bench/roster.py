@@ -3,7 +3,13 @@
 Lesson: 14_the_full_7b.
 """
 
-from mistral_edu.bench import llama_cpp_peer, mistral_inference_peer, ours, transformers_peer
+from mistral_edu.bench import (
+    llama_cpp_native_peer,
+    llama_cpp_peer,
+    mistral_inference_peer,
+    ours,
+    transformers_peer,
+)
 from mistral_edu.bench.peers import Peer
 
 PEERS: tuple[Peer, ...] = (
@@ -11,6 +17,7 @@ PEERS: tuple[Peer, ...] = (
     *transformers_peer.PEERS,
     *mistral_inference_peer.PEERS,
     *llama_cpp_peer.PEERS,
+    *llama_cpp_native_peer.PEERS,
 )
 REFERENCE = ours.PLAIN  # whose logits the others are held against
 BASELINE = transformers_peer.DYNAMIC  # whose speed is 1 in the ratios

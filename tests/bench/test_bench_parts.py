@@ -16,7 +16,7 @@ from mistral_edu.bench.peers import Material
 from mistral_edu.bench.results import Case, rows_of
 from mistral_edu.bench.timing import Block, Spread, Work, interleaved, timed
 from mistral_edu.engine import Engine
-from tests.bench_fakes import opened_by
+from tests.bench_fakes import WrongSession, opened_by
 from tests.models import small_config, small_model
 
 CPU = torch.device("cpu")
@@ -343,3 +343,17 @@ def test_the_memory_of_some_work_does_not_count_what_was_there_before():
     assert there.sum() == 2**24 and 2**25 - 2**20 <= found <= 2**25 + 2**23
     again = memory.extra_bytes(lambda: there.sum(), torch.device("cpu"))
     assert again is not None and again <= 2**22
+
+
+def test_a_peer_without_a_window_is_not_followed_to_the_far_end(monkeypatch):
+    config, limits = small_config(sliding_window=4), None
+    peers = {"llama.cpp": object(), "plain": opened_by(lambda *_: WrongSession(config))}
+    monkeypatch.setattr(measures, "FAR", 2)
+    bench = measures.Bench(
+        peers, config, torch.float32, torch.device("cpu"), limits, measures.Plan()
+    )
+    with bench.sessions(1, 20, bench.ids(1, 9)) as sessions:
+        assert list(sessions) == ["plain"]
+    assert [(one["peer"], "too many" in one["reason"]) for one in bench.failures] == [
+        ("llama.cpp", True)
+    ]

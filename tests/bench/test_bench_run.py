@@ -149,10 +149,14 @@ def test_table_and_figure_are_written(measured, tmp_path):
     assert (tmp_path / "bench-toy.png").read_bytes()[1:4] == b"PNG"
 
 
-def test_the_finding_names_our_best_at_every_batch(measured):
-    share = rows(measured, quantity="decode", dtype="float32", batch=2, state="full")[1]
-    said = f"float32, batch 2, the engine at {share['of_limit']:.0%} of the limit"
-    assert said in measured.finding and "bfloat16, batch 1, the engine at" in measured.finding
+def test_the_finding_compares_the_engine_at_every_batch(measured):
+    full = rows(measured, quantity="decode", state="full", peer="engine")
+    others = [{**row, "peer": "transformers"} for row in full]
+    mine = [{**row, "ratio": 1.5} for row in full]
+    said = report.finding([one for pair in zip(mine, others, strict=True) for one in pair])
+    for row in full:
+        case = f"{row['dtype']}, batch {row['batch']}, {row['of_limit']:.0%} of the limit"
+        assert f"1.50 times ({case})" in said and f": ({case})" in report.finding([row])
 
 
 def test_the_finding_says_when_others_took_the_machine(measured):
