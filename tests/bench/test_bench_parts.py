@@ -346,8 +346,9 @@ def test_the_memory_of_some_work_does_not_count_what_was_there_before():
 
 
 def test_a_peer_without_a_window_is_not_followed_to_the_far_end(monkeypatch):
-    config, limits = small_config(sliding_window=4), None
-    peers = {"llama.cpp": object(), "plain": opened_by(lambda *_: WrongSession(config))}
+    config, rate = small_config(sliding_window=4), Spread.of([1.0])
+    limits = ceilings.Ceilings(rate, rate, {})
+    peers = dict.fromkeys(("llama.cpp", "plain"), opened_by(lambda *_: WrongSession(config)))
     monkeypatch.setattr(measures, "FAR", 2)
     bench = measures.Bench(
         peers, config, torch.float32, torch.device("cpu"), limits, measures.Plan()
