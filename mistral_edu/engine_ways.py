@@ -2,6 +2,7 @@
 
     plain      x Wᵀ, as PyTorch's linear layers do it
     swapped    (W xᵀ)ᵀ, for libraries that cut up the left operand: better the large one
+    operator   PyTorch's product with 8-bit weights, which widens them on the way
     compiled   a loop of our own (see `engine_kernel`)
 
 All are the same sum in another order. Which is fastest depends on the processor, the type and the
@@ -30,7 +31,7 @@ from mistral_edu.engine_kernel import CompiledProduct, why_uncompiled
 from mistral_edu.quantization import Int8Linear
 
 Product = Callable[[Tensor], Tensor]
-PLAIN, SWAPPED, COMPILED = "plain", "swapped", "compiled"
+PLAIN, SWAPPED, OPERATOR, COMPILED = "plain", "swapped", "operator", "compiled"
 MEASURED = "measured"
 ROUNDS = 5
 CLEARLY = 0.95  # of the time of a simpler way
@@ -66,6 +67,17 @@ def compiled_int8(linear: Int8Linear) -> Product:
     return lambda x: (codes.sums(x) * linear.scale).to(x.dtype)
 
 
+def operator_int8(linear: Int8Linear) -> Product:
+    """s ⊙ (x qᵀ) by PyTorch's operator for it."""
+
+    def product(x: Float[Tensor, "... in"]) -> Float[Tensor, "... out"]:
+        rows, steps = x.reshape(-1, x.shape[-1]), linear.scale.to(x.dtype)
+        y: Tensor = torch.ops.aten._weight_int8pack_mm(rows, linear.weight, steps)
+        return y.unflatten(0, x.shape[:-1])
+
+    return product
+
+
 def ways_for(weight: Tensor) -> list[str]:
     """What can be done with a weight, the simplest first.
 
@@ -74,7 +86,7 @@ def ways_for(weight: Tensor) -> list[str]:
     """
     if weight.device.type != "cpu":
         return [PLAIN]
-    ways = [PLAIN] if weight.dtype == torch.int8 else [PLAIN, SWAPPED]
+    ways = [PLAIN, OPERATOR if weight.dtype == torch.int8 else SWAPPED]
     return ways if why_uncompiled(weight) else [*ways, COMPILED]
 
 
@@ -93,7 +105,9 @@ def product_for(matrix: Tensor | Int8Linear, way: str) -> Product:
             f"{', '.join(ways_for(weight))}"
         )
     if isinstance(matrix, Int8Linear):
-        return matrix if way == PLAIN else compiled_int8(matrix)
+        if way == PLAIN:
+            return matrix
+        return operator_int8(matrix) if way == OPERATOR else compiled_int8(matrix)
     if way == COMPILED:
         return CompiledProduct(matrix)
     return plain(matrix) if way == PLAIN else swapped(matrix)

@@ -11,30 +11,18 @@ Lesson: 14_the_full_7b.
 
 Conventions
     Symmetric: codes from −127 to 127, zero stays zero. Activations keep their type.
-    Only the matrices of the decoder layers: they are most of the model. Embeddings and norms stay;
-    the head may follow.
     Steps stay in float32 whatever the model is cast to.
+    `quantization_int4` is the same in 4 bits, `quantized_model` puts either into a model.
 """
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int8
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mistral_edu.heads import MistralForCausalLM
-from mistral_edu.pretrained import PretrainedModel
-from mistral_edu.weights.model_folder import open_model
-from mistral_edu.weights.model_weights import load_weights, own_tensors, require_plausible
-from mistral_edu.weights.name_matching import matched_names
-from mistral_edu.weights.named import local_folder
-from mistral_edu.weights.shapes_only import shapes_only
-
 LARGEST = 127
-HEAD = "lm_head"
 
 
 def quantize_weight(
@@ -124,100 +112,3 @@ def quantize_linear(linear: nn.Linear) -> Int8Linear:
     if linear.bias is not None:
         raise ValueError(f"{linear} has a bias: Int8Linear has none")
     return Int8Linear(*quantize_weight(linear.weight.detach()))
-
-
-def linear_names(model: PretrainedModel, head: bool = False) -> list[str]:
-    """The linear layers that are quantized: those of the decoder layers, and the head if wanted.
-
-    Raises:
-        ValueError: if the head is wanted of a model that has none, or ties it to the embeddings.
-    """
-    named = [(name, part) for name, part in model.named_modules() if isinstance(part, nn.Linear)]
-    names = [name for name, _ in named if ".layers." in f".{name}"]
-    if head and (HEAD not in dict(named) or model.config.tie_word_embeddings):
-        raise ValueError(
-            f"head=True, but {type(model).__name__} has no head of its own (tie_word_embeddings="
-            f"{model.config.tie_word_embeddings}): leave it out"
-        )
-    return [*names, HEAD] if head else names
-
-
-def quantize_model(model: PretrainedModel, *, head: bool = False) -> PretrainedModel:
-    """Quantize the decoder layers of a model, in place and one matrix at a time; returns it.
-
-    Prune heads before, if at all. What is quantized has no gradient; what goes through it has.
-
-    Args:
-        model: with weights of any floating-point type.
-        head: whether to quantize the LM head too.
-
-    Raises:
-        ValueError: see `linear_names` and `quantize_weight`.
-
-    >>> from mistral_edu import load
-    >>> model, _ = load("tiny")
-    >>> before = weight_bytes(model)
-    >>> 0.25 < weight_bytes(quantize_model(model)) / before < 0.4
-    True
-    """
-    for name in linear_names(model, head):
-        linear = model.get_submodule(name)
-        assert isinstance(linear, nn.Linear)
-        model.set_submodule(name, quantize_linear(linear))
-    return model
-
-
-def weight_bytes(model: nn.Module) -> int:
-    """Bytes of all weights, codes and steps; what is shared counts once.
-
-    >>> weight_bytes(quantize_linear(nn.Linear(4, 3, bias=False)))  # 12 codes, 3 steps of 4 bytes
-    24
-    """
-    held = (*model.parameters(), *model.buffers())
-    return sum(tensor.numel() * tensor.element_size() for tensor in held)
-
-
-def load_int8(
-    name: str | Path,
-    *,
-    dtype: torch.dtype | None = None,
-    device: torch.device | str = "cpu",
-    attention: str = "auto",
-    revision: str | None = None,
-    head: bool = False,
-) -> MistralForCausalLM:
-    """Load a language model and quantize each matrix as it is read, in evaluation mode.
-
-    The model is built without numbers and given one tensor at a time, so that beside what is
-    quantized already there is never more than one matrix in full, and its rounding in float32.
-
-    Args:
-        name, device, attention, revision: as in `MistralForCausalLM.from_pretrained`.
-        dtype: of embeddings, norms and activations; None keeps the file's.
-        head: whether to quantize the LM head too.
-
-    Raises:
-        FileNotFoundError, HubError, ValueError: as `from_pretrained`, and as `quantize_model`.
-
-    >>> model = load_int8("tiny", dtype=torch.float32)
-    >>> model.model.layers[0].mlp.up_proj
-    Int8Linear(in_features=128, out_features=320)
-    """
-    folder = local_folder(name, revision=revision, parts=["config", "weights"])
-    config, source = open_model(folder)
-    require_plausible(config, source)
-    with shapes_only():
-        model = MistralForCausalLM(config, attention)
-    load_weights(model, source, dtype=dtype, device="meta")  # every check, and nothing read
-    chosen = linear_names(model, head)
-    for ours, its in matched_names(own_tensors(model), source.names()).items():
-        module, tensor = ours.removesuffix(".weight"), source.read(its).to(device)
-        if module in chosen:
-            model.set_submodule(module, Int8Linear(*quantize_weight(tensor)))
-        else:
-            owner: Any = model.get_submodule(module)
-            owner.weight = nn.Parameter(tensor.to(dtype))
-        del tensor  # before the next one is read
-    if not head:  # a head of its own is not tied
-        model.tie_weights()
-    return model.eval()

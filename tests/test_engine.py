@@ -7,7 +7,7 @@ import torch
 
 from mistral_edu import MistralForCausalLM, RollingCache, flash_kernels
 from mistral_edu.engine import Engine
-from mistral_edu.quantization import quantize_model
+from mistral_edu.quantized_model import quantize_model
 from tests import flash_stand_in
 from tests.models import (
     difference,

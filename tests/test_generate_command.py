@@ -64,3 +64,19 @@ def test_a_mistake_is_named_on_one_line_with_status_2(options, named, capsys):
     said = capsys.readouterr()
     assert (status, said.out) == (2, "")
     assert named in said.err and len(said.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("bits", ["8", "4"])
+def test_a_model_in_fewer_bits_continues_too(monkeypatch, capsys, bits):
+    from mistral_edu.quantization import Int8Linear
+    from mistral_edu.quantization_int4 import Int4Linear
+
+    kind = Int8Linear if bits == "8" else Int4Linear
+    used, forward = [], kind.forward
+    monkeypatch.setattr(kind, "forward", lambda self, x: used.append(1) or forward(self, x))
+    assert written(capsys, "--bits", bits).startswith("It was") and used
+
+
+def test_an_engine_for_4_bits_is_refused_in_one_line(capsys):
+    assert cli.main(["generate", "--bits", "4", "--engine", "Once"]) == 2
+    assert "cannot be fused" in capsys.readouterr().err

@@ -7,15 +7,18 @@ import pytest
 import torch
 from torch import nn
 
-from mistral_edu import MistralForCausalLM, MistralForSequenceClassification, MistralModel, load
-from mistral_edu import quantization as lesson
-from mistral_edu.quantization import (
-    Int8Linear,
+from mistral_edu import (
+    MistralForCausalLM,
+    MistralForSequenceClassification,
+    MistralModel,
+    load,
+    quantized_model,
+)
+from mistral_edu.quantization import Int8Linear, quantize_linear, quantize_weight
+from mistral_edu.quantized_model import (
     linear_names,
-    load_int8,
-    quantize_linear,
+    load_quantized,
     quantize_model,
-    quantize_weight,
     weight_bytes,
 )
 from mistral_edu.weights.convert import convert
@@ -192,13 +195,14 @@ def folders(tmp_path):
     return tmp_path
 
 
+@pytest.mark.parametrize("bits", [8, 4])
 @pytest.mark.parametrize("head", [False, True])
 @pytest.mark.parametrize("layout", ["ours", "original"])
 @pytest.mark.parametrize("dtype", [None, torch.float32])
-def test_loading_quantized_equals_quantizing_what_was_loaded(folders, layout, head, dtype):
+def test_loading_quantized_equals_quantizing_what_was_loaded(folders, layout, head, dtype, bits):
     expected = MistralForCausalLM.from_pretrained(folders / layout, dtype=dtype)
-    expected = quantize_model(expected, head=head).state_dict()
-    found = load_int8(folders / layout, dtype=dtype, head=head)
+    expected = quantize_model(expected, bits=bits, head=head).state_dict()
+    found = load_quantized(folders / layout, bits=bits, dtype=dtype, head=head)
     assert not found.training
     found = found.state_dict()
     assert found.keys() == expected.keys()
@@ -209,14 +213,14 @@ def test_loading_quantized_equals_quantizing_what_was_loaded(folders, layout, he
 
 def test_tied_embeddings_stay_tied(tmp_path):
     small_model(tie_word_embeddings=True).save_pretrained(tmp_path)
-    model = load_int8(tmp_path)
+    model = load_quantized(tmp_path)
     assert model.lm_head.weight is model.model.embed_tokens.weight
     model(random_ids(model, 1, 3))
 
 
 def test_while_loading_there_is_never_more_than_one_matrix_in_full(folders, monkeypatch):
     full, alive = weakref.WeakSet(), []
-    quantize, read = lesson.quantize_weight, SafetensorsFile.read
+    quantize, read = quantized_model.quantize_weight, SafetensorsFile.read
 
     def watched_quantize(weight):
         full.add(weight)
@@ -226,17 +230,19 @@ def test_while_loading_there_is_never_more_than_one_matrix_in_full(folders, monk
         alive.append(len(full))
         return read(file, name)
 
-    monkeypatch.setattr(lesson, "quantize_weight", watched_quantize)
+    monkeypatch.setattr(quantized_model, "quantize_weight", watched_quantize)
     monkeypatch.setattr(SafetensorsFile, "read", watched_read)
-    load_int8(folders / "ours")
+    load_quantized(folders / "ours")
     assert alive == [0] * (9 * 2 + 3), "whatever was read before is gone when the next is read"
 
 
 def test_a_checkpoint_that_does_not_fit_is_refused_before_it_is_read(folders, monkeypatch):
     small_config(intermediate_size=60).save_pretrained(folders / "ours")
-    monkeypatch.setattr(lesson, "quantize_weight", lambda weight: pytest.fail("a tensor was read"))
+    monkeypatch.setattr(
+        quantized_model, "quantize_weight", lambda weight: pytest.fail("a tensor was read")
+    )
     with pytest.raises(WeightsError, match="mlp.down_proj.weight: has shape"):
-        load_int8(folders / "ours")
+        load_quantized(folders / "ours")
 
 
 def linear(weight: torch.Tensor) -> nn.Linear:

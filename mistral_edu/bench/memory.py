@@ -52,6 +52,22 @@ def peak_of_process() -> int:
     return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)  # bytes on macOS
 
 
+def resident() -> dict[str, int]:
+    """Bytes in memory by kind: the process's own, and pages of files that are mapped and used.
+
+    Pages of a file can be dropped and read again, so many processes can share few. Where the
+    system does not tell them apart (all but Linux), everything counts as the process's own.
+
+    >>> sorted(resident())
+    ['mapped', 'own']
+    """
+    if not STATUS.exists():
+        return {"own": psutil.Process().memory_info().rss, "mapped": 0}
+    words = dict(line.split(":", 1) for line in STATUS.read_text().splitlines() if ":" in line)
+    own, mapped = (int(words[name].split()[0]) * 1024 for name in ("RssAnon", "RssFile"))
+    return {"own": own, "mapped": mapped}
+
+
 def peak_of_device(device: torch.device) -> int | None:
     """The most bytes PyTorch has had allocated on a GPU; None on a CPU.
 

@@ -41,6 +41,16 @@ def minutes(text: str) -> float:
     return _number(text, 1e-9, float("1e9"), "is not a number of minutes above 0")
 
 
+def add_bits(parser: argparse.ArgumentParser) -> None:
+    """The option that keeps a model's matrices in fewer bits."""
+    parser.add_argument(
+        "--bits",
+        type=int,
+        choices=(8, 4),
+        help="keep the weights in 8 bits, or in 4 as an experiment: less memory, less exact",
+    )
+
+
 def _number(text: str, least: float, most: float, complaint: str) -> float:
     try:
         value = float(text)

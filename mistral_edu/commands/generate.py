@@ -58,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engine", action="store_true", help="the same text, faster: run the model as an engine"
     )
+    arguments.add_bits(parser)
 
 
 def _engine(model: "MistralForCausalLM", tokens: int) -> "Engine":
@@ -73,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
 
     from mistral_edu import load
 
-    model, tokenizer = load(options.model)
+    model, tokenizer = load(options.model, bits=options.bits)
     prompt = tokenizer.encode(options.prompt)
     if tokenizer.ends_in_space(prompt):
         print("mistral-edu: without its last space this prompt continues better", file=sys.stderr)

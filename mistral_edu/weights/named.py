@@ -8,7 +8,7 @@ Conventions
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -58,6 +58,7 @@ def load(
     device: torch.device | str = "cpu",
     attention: str = "auto",
     revision: str | None = None,
+    bits: int | None = None,
 ) -> "tuple[MistralForCausalLM, MistralTokenizer]":
     """A language model in evaluation mode, and its tokenizer.
 
@@ -67,20 +68,24 @@ def load(
         dtype, device: of the weights.
         attention: a backend's name, or "auto".
         revision: on the hub, a branch, tag or commit.
+        bits: keep the matrices of the layers in 8 bits, or in 4 as an experiment; None does not.
 
     Raises:
         FileNotFoundError, HubError: see `local_folder`.
-        ValueError: if the files do not fit together.
+        ValueError: if the files do not fit together; for other numbers of bits.
 
     >>> model, tokenizer = load("tiny")
     >>> model.config.vocab_size == tokenizer.vocab_size
     True
     """
     from mistral_edu.heads import MistralForCausalLM
+    from mistral_edu.quantized_model import load_quantized
     from mistral_edu.tokenizer import MistralTokenizer
 
     folder = local_folder(name, revision=revision)
-    model = MistralForCausalLM.from_pretrained(
-        folder, dtype=dtype, device=device, attention=attention
-    )
+    how: dict[str, Any] = {"dtype": dtype, "device": device, "attention": attention}
+    if bits is None:
+        model = MistralForCausalLM.from_pretrained(folder, **how)
+    else:
+        model = load_quantized(folder, bits=bits, **how)
     return model, MistralTokenizer.from_pretrained(folder)
