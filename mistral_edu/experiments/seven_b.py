@@ -148,7 +148,7 @@ UNITS = {
 
 
 def _row(name: str, unit: str, found: dict[str, Any]) -> Row:
-    value = round(found[name], 4) if unit == "s" else int(found[name])
+    value = float(f"{found[name]:.4g}") if unit == "s" else int(found[name])
     return {"what": name, "value": value, "unit": unit}
 
 

@@ -121,3 +121,13 @@ def test_the_finding_is_a_sentence_of_the_table(toy):
     said = seven_b.finding({"parameters": 1234, "dtype": "bfloat16"}, rows)
     assert said.startswith("1,234 parameters in bfloat16: 1 seconds a token, 50% of the limit")
     assert said.endswith("with 0.5 GiB beside the weights' file")
+
+
+def test_pages_of_the_weights_are_given_up_before_they_are_timed(tmp_path, monkeypatch):
+    if not hasattr(os, "posix_fadvise"):
+        pytest.skip("this system cannot be told to give pages up")
+    told = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda *how: told.append(how[1:]))
+    MistralForCausalLM(small_config(vocab_size=40)).save_pretrained(tmp_path)
+    watch(tmp_path, torch.device("cpu"), prompt=2, steps=1)
+    assert told == [(0, 0, os.POSIX_FADV_DONTNEED)]
