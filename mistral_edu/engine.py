@@ -15,8 +15,9 @@ Conventions
     Engine and model share their weights: change them in place and the engine follows; after the
     model was moved or cast, make a new engine.
     One engine continues one batch at a time. It is made of `engine_linear` and `engine_ways` (the
-    matrices), `engine_kernel` (a product of our own), `engine_layer`, `engine_ring` (the cache),
-    `engine_attention`, `engine_passes`, `engine_graph` (replay) and `engine_steps` (the loop).
+    matrices), `engine_kernel` and `engine_compiled` (a step in compiled code), `engine_layer`,
+    `engine_ring` (the cache), `engine_attention`, `engine_passes`, `engine_graph` (replay) and
+    `engine_steps` (the loop).
 """
 
 from collections.abc import Callable, Iterator
@@ -53,8 +54,9 @@ class Engine:
         capacity: tokens of a prompt and its answer; needed if the model has no window. Less than
             the window saves memory.
         multiply: how a step multiplies by the matrices: "measured" for the fastest way on this
-            CPU, which is tried out (see `engine_ways`), or "plain", "swapped", "compiled". Other
-            ways round sums differently; name one for the same bits on every machine.
+            CPU, which is tried out (see `engine_ways`), or "plain", "swapped", or "compiled", then
+            with all that is between them. Ways round sums differently: for the same bits every
+            time, name one.
         record: whether to record the step and replay it; None where there is a CUDA GPU.
 
     Raises:
@@ -115,13 +117,13 @@ class Engine:
 
     @property
     def ways(self) -> dict[str, str]:
-        """How each product of a step is multiplied: the ways that were found fastest.
+        """How a step is made, and its products multiplied: what was found fastest.
 
         >>> from mistral_edu import load
         >>> Engine(load("tiny")[0], multiply="plain").ways["down"]
         'plain'
         """
-        return self._passes.layers[0].ways | {"head": self._passes.head.way}
+        return self._passes.ways
 
     @torch.no_grad()
     def prefill(

@@ -1,17 +1,19 @@
-"""A product of our own: the C++ beside this file, compiled for the processor it is to run on.
+"""Compiled for the processor at hand: a product of few rows, and a whole step of decoding.
 
     y = x Wᵀ for a few rows x, W in float32, bfloat16 or 8 bits, read once and in order
 
 PyTorch's products are made for many rows. With one to eight, as in decoding, memory sets the pace,
-and a loop that does nothing but read W evenly keeps up with it. It is forty lines, so that it can
-be read; the compiler needs half a second for it, so that nothing has to be shipped or kept.
+and a loop that does nothing but read W evenly keeps up with it (`engine_product.h`). The rest of a
+layer is small, but it is thirty calls: for a small model they are what a step consists of. In
+`engine_kernel.cpp` they are one. Both are short, so that they can be read; the compiler needs a
+second for them, so that nothing has to be shipped or kept.
 
 Source: Williams et al., "Roofline" (2009), for why reading is all that counts.
 Lesson: 14_the_full_7b.
 
 Conventions
     Linux with a C++ compiler (`c++`, or what the environment variable CXX names); elsewhere there
-    is a reason instead, and the engine does with PyTorch's products.
+    is a reason instead, and the engine does with PyTorch.
     It runs on PyTorch's own threads: the library is linked without OpenMP, and the loader finds
     PyTorch's. A second set of threads would wait in the way of the first.
     Sums are in float32 and the result in the type of `x`, as in PyTorch's products.
@@ -31,7 +33,8 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 SOURCE = Path(__file__).with_suffix(".cpp")
-TYPES = (torch.float32, torch.bfloat16, torch.int8)
+STEP_TYPES = (torch.float32, torch.bfloat16)
+TYPES = (*STEP_TYPES, torch.int8)
 MOST_SECONDS = 60  # for a compiler that hangs
 
 
@@ -39,15 +42,14 @@ def why_uncompiled(weight: Tensor) -> str | None:
     """Why a product with this weight cannot be compiled, or None.
 
     >>> why_uncompiled(torch.zeros(2, 2, dtype=torch.float64))
-    'the compiled product takes float32, bfloat16 and int8, not float64'
+    'what is compiled takes float32, bfloat16 and int8, not float64'
     """
     if weight.dtype not in TYPES:
-        name = str(weight.dtype).removeprefix("torch.")
-        return f"the compiled product takes float32, bfloat16 and int8, not {name}"
+        return f"what is compiled takes float32, bfloat16 and int8, not {name_of(weight.dtype)}"
     if weight.device.type != "cpu":
         return f"it is compiled for a CPU, and the weight is on {weight.device.type}"
-    library = _library()
-    return library if isinstance(library, str) else None
+    found = library()
+    return found if isinstance(found, str) else None
 
 
 class CompiledProduct:
@@ -69,8 +71,7 @@ class CompiledProduct:
             raise ValueError(f"there is no compiled product: {reason}; use functional.linear")
         self.weight = weight.contiguous()
         self._address = self.weight.data_ptr()
-        name = str(weight.dtype).removeprefix("torch.")
-        self._function = getattr(_library(), f"product_{name}")
+        self._function = getattr(library(), f"product_{name_of(weight.dtype)}")
 
     def __call__(self, x: Float[Tensor, "... in"]) -> Float[Tensor, "... out"]:
         return self.sums(x).to(x.dtype)
@@ -85,8 +86,12 @@ class CompiledProduct:
 
 
 @cache
-def _library() -> ctypes.CDLL | str:
-    """The compiled functions, or why there are none; once in a process."""
+def library() -> ctypes.CDLL | str:
+    """The compiled functions, or why there are none; once in a process.
+
+    >>> isinstance(library(), (str, ctypes.CDLL))
+    True
+    """
     compiler = os.environ.get("CXX") or shutil.which("c++")
     if sys.platform != "linux" or not compiler:
         return f"it needs Linux and a C++ compiler, and found {compiler} on {sys.platform}"
@@ -118,9 +123,21 @@ def _compiled(compiler: str, scratch: Path) -> Path:
 
 
 def _loaded(path: Path) -> ctypes.CDLL:
-    library = ctypes.CDLL(str(path))
-    pointers, numbers = [ctypes.c_void_p] * 3, [ctypes.c_long] * 3
+    functions = ctypes.CDLL(str(path))
     for dtype in TYPES:
-        function = getattr(library, "product_" + str(dtype).removeprefix("torch."))
-        function.argtypes, function.restype = [*pointers, *numbers], None
-    return library
+        product = getattr(functions, f"product_{name_of(dtype)}")
+        product.argtypes, product.restype = [*[ctypes.c_void_p] * 3, *[ctypes.c_long] * 3], None
+    for dtype in STEP_TYPES:
+        step = getattr(functions, f"step_{name_of(dtype)}")
+        step.argtypes = [ctypes.c_void_p, ctypes.c_long, *[ctypes.c_void_p] * 4]
+        step.restype = None
+    return functions
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """A type's name without "torch.".
+
+    >>> name_of(torch.int8)
+    'int8'
+    """
+    return str(dtype).removeprefix("torch.")

@@ -71,6 +71,17 @@ class FusedLayer:
     heads: tuple[int, int, int]
 
     @property
+    def weights(self) -> tuple[Tensor, ...] | None:
+        """Norms and matrices in the order of their use; None if some are in 8 bits."""
+        first, second = self.attention_norm.weight, self.feed_forward_norm.weight
+        matrices = [self.into_attention, self.out_of_attention, self.gate_and_up, self.down]
+        weights = [matrix.weight for matrix in matrices]
+        if any(weight is None for weight in weights):
+            return None
+        qkv, out, gate_and_up, down = (weight for weight in weights if weight is not None)
+        return first, qkv, out, second, gate_and_up, down
+
+    @property
     def ways(self) -> dict[str, str]:
         """How each product is multiplied."""
         return {

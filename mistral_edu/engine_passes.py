@@ -14,6 +14,8 @@ Conventions
     recorded; but on a CPU it reads only the filled part of the ring.
 """
 
+import statistics
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import cast
@@ -24,13 +26,16 @@ from torch import Tensor
 
 from mistral_edu import backends, flash_attention, flash_kernels
 from mistral_edu.engine_attention import OverRing, over_filled, over_filled_by_flash
+from mistral_edu.engine_compiled import CompiledLayers, why_no_step
 from mistral_edu.engine_layer import FusedLayer, require_fusable
 from mistral_edu.engine_linear import fuse
 from mistral_edu.engine_ring import StaticRing, ring_positions
-from mistral_edu.engine_ways import MEASURED
+from mistral_edu.engine_ways import CLEARLY, COMPILED, MEASURED, PLAIN
 from mistral_edu.heads import MistralForCausalLM
 from mistral_edu.model import DecoderLayer
 from mistral_edu.rope import rope_frequencies
+
+STEPS = 5  # that are timed to find the faster way
 
 
 def over_ring_for(model: MistralForCausalLM) -> OverRing:
@@ -74,6 +79,35 @@ class Passes:
         self.embeddings, self.norm = model.get_input_embeddings(), model.model.norm
         self.head = fuse([model.lm_head], rows, multiply)
         self.layers = [FusedLayer.of(layer, rows, multiply) for layer in layers]
+        self.compiled: CompiledLayers | None = None
+        wanted = multiply in (MEASURED, COMPILED) and not static
+        if wanted and not why_no_step(self.layers, ring, config):
+            compiled = CompiledLayers(self.layers, ring, config)
+            taken = multiply == COMPILED or self._is_faster(compiled)
+            self.compiled = compiled if taken else None
+
+    def _is_faster(self, compiled: CompiledLayers) -> bool:
+        """Whether steps with a full ring are clearly faster in one call than one by one."""
+        ring, ids = self.ring, torch.zeros(len(self.ring.counts), dtype=torch.long)
+        seconds: dict[bool, list[float]] = {False: [], True: []}
+        for _ in range(STEPS + 1):  # the first is to warm up
+            for way, times in seconds.items():
+                self.compiled = compiled if way else None
+                ring.seen.fill_(ring.slots)
+                ring.counts = [ring.slots] * len(ids)
+                began = time.perf_counter()
+                self.step(ids)
+                times.append(time.perf_counter() - began)
+        ring.reset()
+        one_by_one, one_call = (statistics.median(seconds[way][1:]) for way in (False, True))
+        return one_call < CLEARLY * one_by_one
+
+    @property
+    def ways(self) -> dict[str, str]:
+        """How a step is made, and each of its products if they are called one by one."""
+        if self.compiled is not None:
+            return {"step": COMPILED, "head": self.head.way}
+        return {"step": PLAIN, **self.layers[0].ways, "head": self.head.way}
 
     def _turn(self, positions: Int[Tensor, "B T"]) -> tuple[Tensor, Tensor]:
         # As `rope.rotation`, whose frequencies come from the CPU: a recording may not wait for it.
@@ -124,9 +158,15 @@ class Passes:
             keys[ring.rows, :, slots], values[ring.rows, :, slots] = k[:, :, 0], v[:, :, 0]
             return over_ring(q, keys, values, fill)
 
-        x = self._through(self.embeddings(ids)[:, None], turn, attend)
+        if self.compiled is not None:
+            row_turn = (turn[0][:, 0, 0], turn[1][:, 0, 0])  # (B, 1, 1, D/2) → (B, D/2)
+            x = self.compiled(self.embeddings(ids), row_turn, slots, fill).to(
+                self.norm.weight.dtype
+            )
+        else:
+            x = self._through(self.embeddings(ids)[:, None], turn, attend)[:, 0]
         ring.seen += 1
-        return self.scores(self.norm(x[:, 0]))
+        return self.scores(self.norm(x))
 
     def scores(self, x: Float[Tensor, "B C"]) -> Float[Tensor, "B V"]:
         """The head: in float32, whatever the weights' type."""

@@ -132,6 +132,7 @@ class ChosenProduct:
     def __init__(self, matrix: Tensor | Int8Linear, rows: int, multiply: str = MEASURED) -> None:
         weight = matrix.weight if isinstance(matrix, Int8Linear) else matrix
         self.way, self.rows = multiply, rows
+        self.weight = None if isinstance(matrix, Int8Linear) else matrix
         if multiply == MEASURED:
             self.way = PLAIN
             if weight.device.type == "cpu":

@@ -7,6 +7,7 @@ import torch
 
 from mistral_edu import MistralForCausalLM, RollingCache, flash_kernels
 from mistral_edu.engine import Engine
+from mistral_edu.engine_kernel import why_uncompiled
 from mistral_edu.quantized_model import quantize_model
 from tests import flash_stand_in
 from tests.models import (
@@ -51,8 +52,11 @@ def engine_scores(engine, text, mask, prompt):
     return torch.stack(scores, dim=1)
 
 
+@pytest.mark.parametrize("multiply", ["plain", "compiled"])
 @pytest.mark.parametrize("seed", range(20))
-def test_scores_equal_the_oracle_on_random_models_and_batches(seed):
+def test_scores_equal_the_oracle_on_random_models_and_batches(seed, multiply):
+    if multiply == "compiled" and (reason := why_uncompiled(torch.zeros(1, 1))):
+        pytest.skip(reason)
     torch.manual_seed(seed)
     model = MistralForCausalLM(random_config(seed), attention="sdpa").eval()
     rows = (1, 3, 8)[seed % 3]
@@ -60,7 +64,7 @@ def test_scores_equal_the_oracle_on_random_models_and_batches(seed):
     text, seen = continued(ids, mask)
     expected = oracle(model, text, seen, ids.shape[1])
     chunk = random.Random(seed).choice([1, 5 * rows, 7 * rows, 1000])
-    engine = Engine(model, rows, max_chunk=chunk, capacity=text.shape[1])
+    engine = Engine(model, rows, max_chunk=chunk, capacity=text.shape[1], multiply=multiply)
     engine.prefill(text, seen)  # what an earlier text left behind does no harm
     found = engine_scores(engine, text, seen, ids.shape[1])
     assert difference(found, expected) <= BOUND
@@ -115,7 +119,7 @@ def test_a_step_reads_no_further_than_the_ring_is_filled(monkeypatch):
         read.append((k.shape[2], mask is not None))
         return attend(q, k, v, mask, **named)
 
-    engine = Engine(model)
+    engine = Engine(model, multiply="plain")
     engine.prefill(random_ids(model, 1, 9))
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", noted)
     engine.step(torch.tensor([5]))
@@ -180,7 +184,7 @@ def flash_engine(monkeypatch, source, **changes):
     )
     monkeypatch.setattr(flash_kernels, "find_kernels", lambda: (kernels, ""))
     model = small_model(attention="flash", **changes).to(torch.bfloat16)
-    engine = Engine(model, 3)
+    engine = Engine(model, 3, multiply="plain")
     engine._passes.static = True
     flash_stand_in.calls.clear()
     return model, engine

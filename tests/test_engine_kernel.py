@@ -83,24 +83,24 @@ def test_damage_in_the_weights_comes_through():
 
 
 @pytest.fixture
-def fresh_library():
-    engine_kernel._library.cache_clear()
+def freshlibrary():
+    engine_kernel.library.cache_clear()
     yield
-    engine_kernel._library.cache_clear()
+    engine_kernel.library.cache_clear()
 
 
 @pytest.mark.parametrize(
     ("compiler", "reason"),
     [("/nowhere/c++", "No such file"), ("false", "false failed"), ("true", "cannot open")],
 )
-def test_without_a_working_compiler_there_is_a_reason(fresh_library, monkeypatch, compiler, reason):
+def test_without_a_working_compiler_there_is_a_reason(freshlibrary, monkeypatch, compiler, reason):
     monkeypatch.setenv("CXX", compiler)
     assert reason in why_uncompiled(torch.zeros(1, 1))
     with pytest.raises(ValueError, match=r"there is no compiled product: .*use functional.linear"):
         CompiledProduct(torch.zeros(1, 1))
 
 
-def test_a_compiler_that_hangs_is_given_up(fresh_library, monkeypatch):
+def test_a_compiler_that_hangs_is_given_up(freshlibrary, monkeypatch):
     def hang(command, timeout, **_):
         raise subprocess.TimeoutExpired(command, timeout)
 
