@@ -138,13 +138,13 @@ def finding(rows: Sequence[Row]) -> str:
 
     >>> row = {"precision": "8 bits a row", "rise": 0.0011, "standard_error": 0.0002}
     >>> finding([row, row | {"precision": "4 bits, groups of 32", "rise": 0.05}])
-    '8 bits a row cost 0.001 ± 0.000 nats a token, 4 bits, groups of 32 cost 0.050 ± 0.000'
+    '8 bits a row cost 0.0011 ± 0.0002 nats a token, 4 bits, groups of 32 cost 0.0500 ± 0.0002'
     """
     eight = next(row for row in rows if row["precision"].startswith("8 bits"))
     four = [row for row in rows if row["precision"].startswith("4 bits, groups")]
     best = min(four, key=lambda row: row["rise"])
     said = [
-        f"{row['precision']} cost {row['rise']:.3f} ± {row['standard_error']:.3f}"
+        f"{row['precision']} cost {row['rise']:.4f} ± {row['standard_error']:.4f}"
         for row in (eight, best)
     ]
     return f"{said[0]} nats a token, {said[1]}"

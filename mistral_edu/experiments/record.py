@@ -25,6 +25,7 @@ from mistral_edu import paths
 from mistral_edu.weights.whole_files import whole_set
 
 Row = Mapping[str, Any]
+CPUINFO = Path("/proc/cpuinfo")
 
 
 @dataclass(frozen=True)
@@ -86,12 +87,29 @@ def machine() -> dict[str, Any]:
     """
     on_gpu = torch.cuda.is_available()
     return {
-        "processor": platform.machine(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "device": torch.cuda.get_device_name() if on_gpu else "cpu",
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
+
+
+def processor() -> str:
+    """The processor's name where the system tells it, and what PyTorch makes use of in it.
+
+    >>> "(" in processor()
+    True
+    """
+    name = platform.machine()
+    if CPUINFO.exists():
+        for line in CPUINFO.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                name = line.split(":", 1)[1].strip()
+                break
+    able = torch.backends.cpu.get_cpu_capability()
+    matrices = " and AMX" if torch.cpu._is_amx_tile_supported() else ""
+    return f"{name} ({able}{matrices})"
 
 
 def measurements_dir() -> Path:

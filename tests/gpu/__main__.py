@@ -32,29 +32,42 @@ from tests.gpu.steps import (
 )
 
 BENCH_SECONDS = 580
+EXPERIMENTS = ("attention", "seven_b")
 
 
 def bench(setting: Setting) -> dict[str, Callable[[], dict[str, Any]]]:
-    """The project's own benchmark command, in a process of its own for each model."""
+    """The project's own measurements, each in a process of its own."""
     models = ("tiny",) if setting.small else ("small229", "7b")
-    return {f"bench {model}": partial(run_bench, setting, model) for model in models}
+    parts = {f"bench {model}": partial(run_bench, setting, model) for model in models}
+    experiments = () if setting.small else EXPERIMENTS
+    return parts | {name: partial(run_experiment, setting, name) for name in experiments}
 
 
 def run_bench(setting: Setting, model: str) -> dict[str, Any]:
-    """Run `mistral-edu bench` for a model and keep what it wrote.
+    """Run `mistral-edu bench` for a model and keep what it wrote; raises as `measured_by`."""
+    words = ["--model", model, "--dtype", "bfloat16", "--device", setting.device, "--quick"]
+    return measured_by(setting, ["bench", *words], f"bench-{model}")
+
+
+def run_experiment(setting: Setting, name: str) -> dict[str, Any]:
+    """Run `mistral-edu experiment`, which takes the GPU by itself; raises as `measured_by`."""
+    return measured_by(setting, ["experiment", name], name)
+
+
+def measured_by(setting: Setting, words: list[str], name: str) -> dict[str, Any]:
+    """Run a command of the project that writes NAME.json, and read that.
 
     Raises:
         PartFailed: if it ended with an error or wrote nothing.
     """
-    words = ["--model", model, "--dtype", "bfloat16", "--device", setting.device, "--quick"]
     done = subprocess.run(
-        [sys.executable, "-m", "mistral_edu", "bench", *words, "--output", str(setting.out)],
+        [sys.executable, "-m", "mistral_edu", *words, "--output", str(setting.out)],
         env=build_flash.environment(setting),
         capture_output=True,
         text=True,
         timeout=BENCH_SECONDS,
     )
-    target = setting.out / f"bench-{model}.json"
+    target = setting.out / f"{name}.json"
     if done.returncode or not target.is_file():
         raise PartFailed(f"exit status {done.returncode}", {"said": done.stderr[-2000:]})
     report: dict[str, Any] = json.loads(target.read_text(encoding="utf-8"))
@@ -66,7 +79,7 @@ STEPS = (
     Step("build", "the trimmed flash-attn, from its archive", build_flash.parts),
     Step("backends", "every backend against float64 and the oracle", backends_check.parts),
     Step("model", "the 7B with random weights; tiny against a CPU", model_check.parts),
-    Step("bench", "the project's benchmark", bench),
+    Step("bench", "the project's benchmark and its experiments", bench),
 )
 
 

@@ -154,7 +154,8 @@ def code_digest() -> str:
     16
     """
     digest = hashlib.sha256()
-    for path in sorted([*PACKAGE.rglob("*.py"), *KIT.glob("*.py")]):
+    code = [path for kind in ("*.py", "*.cpp", "*.h") for path in PACKAGE.rglob(kind)]
+    for path in sorted([*code, *KIT.glob("*.py")]):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 

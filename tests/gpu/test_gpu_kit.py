@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mistral_edu import backends
-from mistral_edu.commands import bench
+from mistral_edu.commands import bench, experiment
 from tests.gpu import __main__ as kit
 from tests.gpu import backends_check
 from tests.gpu.steps import DONE, FAILED, PartFailed, Setting, Step, read_state, run_step
@@ -119,7 +119,10 @@ def test_a_wrong_backend_fails_and_every_case_is_listed(tmp_path, monkeypatch, i
 
 def test_the_benchmark_is_run_for_each_model_and_its_failure_is_told(setting, monkeypatch):
     assert list(kit.bench(setting)) == ["bench tiny"]
-    assert list(kit.bench(replace(setting, small=False))) == ["bench small229", "bench 7b"]
+    assert list(kit.bench(replace(setting, small=False))) == [
+        *("bench small229", "bench 7b"),
+        *("attention", "seven_b"),
+    ]
     codes = iter([0, 3])
 
     def run(command, **options):
@@ -134,6 +137,19 @@ def test_the_benchmark_is_run_for_each_model_and_its_failure_is_told(setting, mo
     assert kit.run_bench(setting, "7b") == {"tokens_per_second": 1}
     with pytest.raises(PartFailed, match="exit status 3"):
         kit.run_bench(setting, "7b")
+
+
+def test_an_experiment_is_run_by_its_name(setting, monkeypatch):
+    def run(command, **options):
+        assert command[1:5] == ["-m", "mistral_edu", "experiment", "attention"]
+        assert command[4] in experiment.EXPERIMENTS
+        (setting.out / "attention.json").write_text('{"rows": []}')
+        return SimpleNamespace(returncode=0, stderr="")
+
+    setting.out.mkdir(exist_ok=True)
+    monkeypatch.setattr(kit.subprocess, "run", run)
+    assert kit.run_experiment(setting, "attention") == {"rows": []}
+    assert set(kit.EXPERIMENTS) <= set(experiment.EXPERIMENTS)
 
 
 def test_the_benchmark_s_options_are_the_command_s_own(setting, monkeypatch):
