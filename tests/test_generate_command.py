@@ -1,8 +1,15 @@
 """`mistral-edu generate`: its options are the rules of generation, and the prompt goes in once."""
 
+import argparse
+from types import SimpleNamespace
+
+import psutil
 import pytest
+import torch
 
 from mistral_edu import MistralForCausalLM, cli, load
+from mistral_edu.commands import arguments, generate
+from mistral_edu.engine import Engine
 
 
 def written(capsys, *options):
@@ -80,3 +87,50 @@ def test_a_model_in_fewer_bits_continues_too(monkeypatch, capsys, bits):
 def test_an_engine_for_4_bits_is_refused_in_one_line(capsys):
     assert cli.main(["generate", "--bits", "4", "--engine", "Once"]) == 2
     assert "cannot be fused" in capsys.readouterr().err
+
+
+def test_the_engine_writes_where_it_helps_and_says_so(monkeypatch, capsys):
+    plain = written(capsys, "--temperature", "0")
+    monkeypatch.setattr(generate, "engine_helps", lambda model, tokens: True)
+    with monkeypatch.context() as only_engine:
+        only_engine.setattr(MistralForCausalLM, "stream", None)
+        assert cli.main(["generate", "It was", "--max-new-tokens", "20", "--temperature", "0"]) == 0
+    said = capsys.readouterr()
+    assert said.out == plain and "the engine writes (--no-engine" in said.err
+    monkeypatch.setattr(Engine, "stream", None)
+    assert written(capsys, "--temperature", "0", "--no-engine") == plain
+    assert written(capsys, "--temperature", "0", "--bits", "4")
+
+
+def test_an_engine_helps_with_long_texts_of_large_models(monkeypatch):
+    model, _ = load("tiny")
+    size = sum(p.numel() * p.element_size() for p in model.parameters())
+    enough = generate.WORTH // size + 1
+    assert generate.engine_helps(model, enough) and not generate.engine_helps(model, enough - 2)
+    assert not generate.engine_helps(model.half(), 4 * enough)
+    model.float()
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=2 * size - 1))
+    assert not generate.engine_helps(model, enough)
+
+
+def test_weights_are_placed_as_the_options_say(monkeypatch):
+    asked = []
+    monkeypatch.setattr("mistral_edu.load", lambda name, **how: asked.append(tuple(how.values())))
+    parser = argparse.ArgumentParser()
+    generate.add_arguments(parser)
+    few, wide = ["--dtype", "bfloat16", "--bits", "8"], ["--dtype", "float32", "--device", "cpu"]
+    for gpu, words in ((False, []), (False, few), (True, []), (True, wide)):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda gpu=gpu: gpu)
+        arguments.load_placed(parser.parse_args(["text", *words]))
+    assert asked == [
+        (torch.float32, "cpu", None),
+        (torch.bfloat16, "cpu", 8),
+        (torch.bfloat16, "cuda", None),
+        (torch.float32, "cpu", None),
+    ]
+
+
+def test_a_gpu_that_is_not_there_is_named(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert cli.main(["generate", "It was", "--device", "cuda"]) == 2
+    assert "--device cuda: PyTorch finds no CUDA GPU here" in capsys.readouterr().err

@@ -1,6 +1,11 @@
 """Types of command line arguments: each takes the word typed and refuses it in one clear line."""
 
 import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mistral_edu.heads import MistralForCausalLM
+    from mistral_edu.tokenizer import MistralTokenizer
 
 
 def count(text: str) -> int:
@@ -41,14 +46,38 @@ def minutes(text: str) -> float:
     return _number(text, 1e-9, float("1e9"), "is not a number of minutes above 0")
 
 
-def add_bits(parser: argparse.ArgumentParser) -> None:
-    """The option that keeps a model's matrices in fewer bits."""
+def add_placement(parser: argparse.ArgumentParser) -> None:
+    """Where a model's weights go, and in what form."""
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="(a GPU if there is one)")
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16", "float16"),
+        help="of the weights (bfloat16 on a GPU, float32 on a CPU)",
+    )
     parser.add_argument(
         "--bits",
         type=int,
         choices=(8, 4),
         help="keep the weights in 8 bits, or in 4 as an experiment: less memory, less exact",
     )
+
+
+def load_placed(options: argparse.Namespace) -> "tuple[MistralForCausalLM, MistralTokenizer]":
+    """The model that `--model` names, as `add_placement`'s options say.
+
+    Raises:
+        ValueError: for a GPU that PyTorch does not find; and as `load`.
+    """
+    import torch
+
+    from mistral_edu import load
+
+    found = "cuda" if torch.cuda.is_available() else "cpu"
+    device = options.device or found
+    if device == "cuda" != found:
+        raise ValueError("--device cuda: PyTorch finds no CUDA GPU here; leave --device out")
+    dtype = options.dtype or ("bfloat16" if device == "cuda" else "float32")
+    return load(options.model, dtype=getattr(torch, dtype), device=device, bits=options.bits)
 
 
 def _number(text: str, least: float, most: float, complaint: str) -> float:

@@ -35,14 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="0 always takes the likeliest (%(default)s)",
     )
     parser.add_argument("--seed", type=int, default=0, help="same seed, same text (%(default)s)")
-    arguments.add_bits(parser)
+    arguments.add_placement(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Read a question, write the answer, until an empty line."""
-    from mistral_edu import load
-
-    model, tokenizer = load(options.model, bits=options.bits)
+    model, tokenizer = arguments.load_placed(options)
     if hasattr(sys.stdout, "reconfigure"):  # A terminal that lacks a letter shows "?" for it.
         sys.stdout.reconfigure(errors="replace")
     messages = [{"role": "system", "content": options.system}] if options.system else []

@@ -5,14 +5,14 @@ Lesson: 00_map_and_toolbox.
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mistral_edu.commands import arguments
 
 if TYPE_CHECKING:
-    from mistral_edu.engine import Engine
     from mistral_edu.heads import MistralForCausalLM
 
+WORTH = 2 * 10**11  # bytes of weights read for a text, from which on an engine pays on a CPU
 HELP = "continue a prompt, printing each piece as the model chooses it"
 
 
@@ -56,32 +56,55 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="same seed, same text (%(default)s)")
     parser.add_argument(
-        "--engine", action="store_true", help="the same text, faster: run the model as an engine"
+        "--engine",
+        action=argparse.BooleanOptionalAction,
+        help="the same text, written by the engine or by the plain model (whichever is faster)",
     )
-    arguments.add_bits(parser)
+    arguments.add_placement(parser)
 
 
-def _engine(model: "MistralForCausalLM", tokens: int) -> "Engine":
-    """An engine for one text of so many tokens, in the way that is fastest here."""
+def engine_helps(model: "MistralForCausalLM", tokens: int) -> bool:
+    """Whether an engine will save more time than it takes to make one.
+
+    It is made in a second or two, and saves about a quarter of the time that reading the weights
+    takes. Fusing them may take their memory once more.
+    """
+    import psutil
+    import torch
+
+    from mistral_edu.quantized_model import weight_bytes
+
+    if model.device.type == "cuda":
+        return True
+    size = weight_bytes(model)
+    room = psutil.virtual_memory().available >= 2 * size
+    return room and size * tokens >= WORTH and model.dtype != torch.float16
+
+
+def writer_of(model: "MistralForCausalLM", tokens: int, options: argparse.Namespace) -> Any:
+    """Who writes a text of so many tokens, the prompt's included: the model, or an engine."""
     from mistral_edu.engine import Engine
 
-    return Engine(model, capacity=tokens)
+    wanted = options.engine
+    if wanted is None and options.bits != 4:
+        wanted = engine_helps(model, tokens)
+        if wanted:
+            print("mistral-edu: the engine writes (--no-engine: the plain model)", file=sys.stderr)
+    return Engine(model, capacity=tokens) if wanted else model
 
 
 def run(options: argparse.Namespace) -> int:
     """Write the prompt and its continuation as they are made."""
     import torch
 
-    from mistral_edu import load
-
-    model, tokenizer = load(options.model, bits=options.bits)
+    model, tokenizer = arguments.load_placed(options)
     prompt = tokenizer.encode(options.prompt)
     if tokenizer.ends_in_space(prompt):
         print("mistral-edu: without its last space this prompt continues better", file=sys.stderr)
     names = ["max_new_tokens", "repetition_penalty", "stop_strings"]
     if options.temperature > 0:
         names += ["temperature", "top_k", "top_p", "min_p", "seed"]
-    writer = _engine(model, len(prompt) + options.max_new_tokens) if options.engine else model
+    writer = writer_of(model, len(prompt) + options.max_new_tokens, options)
     tokens = writer.stream(
         torch.tensor([prompt], device=model.device),
         tokenizer=tokenizer,
