@@ -19,6 +19,7 @@ from packaging.requirements import Requirement
 
 from mistral_edu import backends, paths
 from mistral_edu.config import MistralConfig
+from mistral_edu.engine_kernel import why_uncompiled
 
 GB = 10**9
 SHOWN = ("torch", "numpy", "safetensors", "sentencepiece", "mistral-common", "huggingface_hub")
@@ -56,11 +57,23 @@ def report() -> tuple[str, list[str]]:
     lines = _section("This machine", machine())
     lines += _section("Versions", versions())
     lines += _section("Attention backends", attention())
+    lines += _section("Engine", engine())
     lines += _section("Mistral-7B here", seven_billion(place, free))
     lines += _section("The course", [("widgets", widgets), ("tiny model", model)])
     verdict = "Everything the lessons need is here."
     lines += [f"Fix this: {problem}" for problem in problems] or [verdict]
     return "\n".join(lines), problems
+
+
+def engine() -> list[tuple[str, str]]:
+    """How the engine makes a step on this machine's processor, as (name, value) rows.
+
+    >>> [name for name, _ in engine()]
+    ['on a processor']
+    """
+    reason = why_uncompiled(torch.zeros(1, 1))
+    how = f"one call of PyTorch after another: {reason}" if reason else "compiled here, in one call"
+    return [("on a processor", how)]
 
 
 def _section(title: str, rows: list[tuple[str, str]]) -> list[str]:

@@ -128,6 +128,14 @@ def test_doctor_says_of_every_backend_that_it_runs_or_why_not(
     assert rows["flash"] == "cannot run: it needs a CUDA device"
 
 
+def test_doctor_says_how_the_engine_steps_or_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "why_uncompiled", lambda weight: None)
+    assert dict(doctor.engine())["on a processor"] == "compiled here, in one call"
+    monkeypatch.setattr(doctor, "why_uncompiled", lambda weight: "no compiler")
+    assert dict(doctor.engine())["on a processor"].endswith("after another: no compiler")
+    assert "Engine" in doctor.report()[0]
+
+
 @pytest.mark.parametrize(
     ("has_gpu", "picked"),
     [(False, "picks sdpa"), (True, "picks sdpa on the processor, flash in bfloat16 on the GPU")],
