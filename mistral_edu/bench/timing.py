@@ -10,7 +10,8 @@ Lesson: 14_the_full_7b.
 
 Conventions
     "Others" is the share of all cores that other programs and the hypervisor took meanwhile: time
-    that was not idle and not ours. It is written down with every figure and changes none.
+    that was not idle and not ours. It is written down with every figure and changes none. Systems
+    count it in hundredths of a second, so of a block that is short nothing can be told: 0.
 """
 
 import os
@@ -22,6 +23,8 @@ from typing import Any
 
 import psutil
 import torch
+
+TOLD = 0.2  # seconds of all cores, from which on shares of them mean something
 
 
 @dataclass(frozen=True)
@@ -149,7 +152,9 @@ class _Usage:
         return cls(time.perf_counter(), busy, mine.user + mine.system)
 
     def others_since(self, before: "_Usage") -> float:
-        available = max((self.wall - before.wall) * (os.cpu_count() or 1), 1e-9)
+        available = (self.wall - before.wall) * (os.cpu_count() or 1)
+        if available < TOLD:
+            return 0.0
         taken = (self.busy - before.busy) - (self.own - before.own)
         return round(min(1.0, max(0.0, taken / available)), 3)
 

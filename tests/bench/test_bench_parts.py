@@ -64,6 +64,8 @@ def test_others_are_what_was_busy_and_not_ours(monkeypatch):
     # In 4 seconds of 2 cores 7 were busy, 5 of them ours: 2 of 8 went elsewhere.
     assert timing._Usage(4.0, 17.0, 8.0).others_since(before) == 0.25
     assert timing._Usage(4.0, 12.0, 9.0).others_since(before) == 0.0
+    short = timing._Usage(before.wall + 0.01, before.busy + 0.02, before.own)
+    assert short.others_since(before) == 0.0  # a clock of hundredths tells nothing of it
 
 
 # ── figures ─────────────────────────────────────────────────────────────────────────────────────
