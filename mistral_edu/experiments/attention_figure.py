@@ -25,15 +25,16 @@ LOOKS = {
 NAMES = {"eager": "native (eager)"}
 
 
-def finding(rows: Sequence[Row]) -> str:
+def finding(rows: Sequence[Row], window: int | None) -> str:
     """What was gained at the longest text that native attention could take.
 
     >>> row = {"dtype": "float32", "what": "model", "length": 64, "backend": "sdpa",
     ...        "speed_up": 2.0, "extra_bytes": None}
     >>> alone = row | {"what": "attention", "extra_bytes": 10}
-    >>> finding([row, alone, alone | {"backend": "eager", "speed_up": 1.0, "extra_bytes": 500}])
+    >>> native = alone | {"backend": "eager", "speed_up": 1.0, "extra_bytes": 500}
+    >>> finding([row, alone, native], window=8)
     'At 64 tokens a forward pass is 2.0 times as fast with sdpa as with native attention, and \
-attention alone needs 1/50 of the memory (float32)'
+attention alone needs 1/50 of the memory (float32, window 8)'
     """
     compared = [row for row in rows if row["speed_up"] and row["backend"] != NATIVE]
     if not compared:
@@ -52,7 +53,8 @@ attention alone needs 1/50 of the memory (float32)'
         less = f", and attention alone needs 1/{times} of the memory" if times > 1 else ""
     return (
         f"At {longest:,} tokens a forward pass is {best['speed_up']:.1f} times as fast with "
-        f"{best['backend']} as with native attention{less} ({best['dtype']})"
+        f"{best['backend']} as with native attention{less} ({best['dtype']}, "
+        f"window {window})"
     )
 
 

@@ -91,5 +91,6 @@ def test_the_figure_and_its_title_come_from_the_table(measured, tmp_path):
     attention.draw(measured, path)
     assert path.read_bytes()[1:4] == b"PNG"
     assert "At 24 tokens a forward pass is" in measured.finding
+    assert measured.finding.endswith(", window 8)")
     native = [row for row in measured.rows if row["backend"] == "eager"]
-    assert finding(native).startswith("Native attention alone")
+    assert finding(native, 8).startswith("Native attention alone")
