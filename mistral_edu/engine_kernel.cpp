@@ -8,6 +8,7 @@
 // Built by engine_kernel.py when an engine is made. Lesson: 14_the_full_7b.
 
 #include "engine_product.h"
+#include "engine_tiles.h"
 
 #include <cmath>
 

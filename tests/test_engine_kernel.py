@@ -40,6 +40,17 @@ def test_the_product_is_exact_for_sizes_that_no_register_divides(dtype, ins, out
 
 
 @needs_compiler
+@pytest.mark.parametrize("rows", [4, 5, 8, 9, 16, 23])
+@pytest.mark.parametrize("ins", [32, 64, 96, 1024])
+@pytest.mark.parametrize("outs", [15, 16, 17, 48])
+def test_sizes_that_fit_a_matrix_unit_lose_nothing_of_x(rows, ins, outs):
+    torch.manual_seed(0)
+    weight, x = torch.randn(outs, ins).bfloat16(), torch.randn(rows, ins)
+    exact = x.double() @ weight.double().T
+    assert difference(CompiledProduct(weight).sums(x), exact) <= 2e-5  # x rounded once: 2e-3
+
+
+@needs_compiler
 def test_half_precision_is_summed_in_float32_and_rounded_once():
     weight, x = torch.randn(40, 3000).bfloat16(), torch.randn(3, 3000).bfloat16()
     exact = x.double() @ weight.double().T
@@ -80,6 +91,16 @@ def test_damage_in_the_weights_comes_through():
     weight[2, 3] = torch.nan
     found = CompiledProduct(weight)(torch.ones(1, 16))
     assert found.isnan().tolist() == [[False, False, True, False, False]]
+
+
+@needs_compiler
+@pytest.mark.parametrize("damage", [torch.nan, torch.inf])
+@pytest.mark.parametrize("rows", [1, 8])
+def test_damage_in_a_row_of_x_comes_through_in_no_other_row(damage, rows):
+    x = torch.ones(rows, 64)
+    x[-1, 5] = damage
+    found = CompiledProduct(torch.ones(32, 64).bfloat16()).sums(x)
+    assert not found[-1].isfinite().any() and found[:-1].eq(64).all()
 
 
 @pytest.fixture
