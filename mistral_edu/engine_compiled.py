@@ -116,6 +116,7 @@ def _room_sizes(shape: Shape) -> tuple[int, ...]:
         shape.rows * queries,
         shape.rows * shape.heads * shape.head_dim,  # attended
         shape.rows * 2 * shape.inner,  # hidden
+        shape.rows * shape.inner,  # gated
         shape.rows * shape.width,  # added
         shape.rows * shape.heads * shape.slots,  # scores
     )

@@ -8,9 +8,8 @@
 // Built by engine_kernel.py when an engine is made. Lesson: 14_the_full_7b.
 
 #include "engine_product.h"
+#include "engine_rows.h"
 #include "engine_tiles.h"
-
-#include <cmath>
 
 struct Shape {
     long rows, width, heads, shared, head_dim, inner, slots;
@@ -32,48 +31,8 @@ struct Token {
 
 // Room for what is made on the way.
 struct Scratch {
-    float *normed, *queries, *attended, *hidden, *added, *scores;
+    float *normed, *queries, *attended, *hidden, *gated, *added, *scores;
 };
-
-static inline void store(float from, float *to) { *to = from; }
-static inline void store(float from, bfloat16 *to) {
-    union { float number; uint32_t word; } both = {from};
-    // Round to the nearest, ties to even; what is no number stays none.
-    const uint32_t up = 0x7fff + ((both.word >> 16) & 1);
-    to->bits = from == from ? (both.word + up) >> 16 : 0x7fc0;
-}
-
-template <class Number>
-static void norm(const float *x, const Number *weight, float *y, const Shape &shape) {
-    for (long r = 0; r < shape.rows; r++, x += shape.width, y += shape.width) {
-        float sum = 0;
-        #pragma omp simd reduction(+ : sum)
-        for (long c = 0; c < shape.width; c++) sum += x[c] * x[c];
-        const float scale = 1 / std::sqrt(sum / shape.width + shape.eps);
-        for (long c = 0; c < shape.width; c++) y[c] = number(weight[c]) * (x[c] * scale);
-    }
-}
-
-static void rotate(float *head, const float *cosine, const float *sine, long half) {
-    for (long i = 0; i < half; i++) {
-        const float a = head[i], b = head[half + i];
-        head[i] = a * cosine[i] - b * sine[i];
-        head[half + i] = b * cosine[i] + a * sine[i];
-    }
-}
-
-// exp(x) = 2^n exp(r) with x = n log 2 + r and |r| small, to the last bit or two.
-static inline Floats exponential(Floats x) {
-    const Floats most = Floats{} + 87, magic = Floats{} + 12582912;  // adding it rounds
-    x = x < -most ? -most : x;  // what is no number stays none
-    x = x > most ? most : x;
-    const Floats n = (x * 1.44269504f + magic) - magic;
-    const Floats r = (x - n * 0.693359375f) + n * 2.12194440e-4f;  // log 2 in two parts
-    const float terms[] = {1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f};
-    Floats sum = Floats{} + 1.0f / 5040;
-    for (float term : terms) sum = sum * r + term;
-    return sum * (Floats)(__builtin_convertvector(n + 127, Words) << 23);
-}
 
 // scores -> weights that sum to 1, in place.
 static void softmax(float *scores, long count) {
@@ -85,7 +44,7 @@ static void softmax(float *scores, long count) {
         Floats *const at = (Floats *)(scores + s);
         sums += *at = exponential(*at - most);
     }
-    for (int lane = 0; lane < lanes; lane++) sum += sums[lane];
+    sum += sum_of(sums);
     for (long s = whole; s < count; s++) sum += scores[s] = std::exp(scores[s] - most);
     for (long s = 0; s < count; s++) scores[s] /= sum;
 }
@@ -142,8 +101,8 @@ static void attention(const Layer<Number> &layer, const Token &token, const Scra
             float *const q = row + h * group * d, *const k = row + (heads + h) * d;
             const float *const v = row + (heads + shared + h) * d;
             const float *const cosine = token.cosine + r * half, *const sine = token.sine + r * half;
-            for (long g = 0; g < group; g++) rotate(q + g * d, cosine, sine, half);
-            rotate(k, cosine, sine, half);
+            for (long g = 0; g < group; g++) rotate(q + g * d, q + g * d, cosine, sine, half);
+            rotate(k, k, cosine, sine, half);
             const long ring = (r * shared + h) * shape.slots * d, at = ring + token.slot[r] * d;
             for (long i = 0; i < d; i++) {
                 store(k[i], layer.keys + at + i);
@@ -160,16 +119,10 @@ static void add(float *x, const float *y, long count) {
     for (long i = 0; i < count; i++) x[i] += y[i];
 }
 
-// hidden (rows, 2 inner) holds [g; u]; silu(g) * u takes its place, (rows, inner) without gaps.
-static void gate(float *hidden, const Shape &shape) {
-    const long inner = shape.inner, wide = inner - inner % lanes;
-    for (long r = 0; r < shape.rows; r++) {
-        const float *const g = hidden + 2 * r * inner, *const u = g + inner;
-        float *const to = hidden + r * inner;  // never ahead of what is still to be read
-        for (long i = 0; i < wide; i += lanes)
-            *(Floats *)(to + i) = load(g + i) / (1 + exponential(-load(g + i))) * load(u + i);
-        for (long i = wide; i < inner; i++) to[i] = g[i] / (1 + std::exp(-g[i])) * u[i];
-    }
+template <class Number>
+static void norm_all(const float *x, const Number *weight, float *y, const Shape &shape) {
+    for (long r = 0; r < shape.rows; r++)
+        norm(x + r * shape.width, weight, y + r * shape.width, shape.width, shape.eps);
 }
 
 template <class Number>
@@ -178,38 +131,47 @@ static void step(const Layer<Number> *layers, long count, const Shape &shape, co
     const long rows = shape.rows, width = shape.width, all = shape.heads * shape.head_dim;
     const long queries = all + 2 * shape.shared * shape.head_dim;
     for (const Layer<Number> *layer = layers; layer < layers + count; layer++) {
-        norm(x, layer->attention_norm, room.normed, shape);
+        norm_all(x, layer->attention_norm, room.normed, shape);
         product(layer->into_attention, room.normed, room.queries, width, queries, rows);
         attention(*layer, token, room, shape);
         product(layer->out_of_attention, room.attended, room.added, all, width, rows);
         add(x, room.added, rows * width);
-        norm(x, layer->feed_forward_norm, room.normed, shape);
+        norm_all(x, layer->feed_forward_norm, room.normed, shape);
         product(layer->gate_and_up, room.normed, room.hidden, width, 2 * shape.inner, rows);
-        gate(room.hidden, shape);
-        product(layer->down, room.hidden, room.added, shape.inner, width, rows);
+        for (long r = 0; r < rows; r++)
+            gate(room.hidden + 2 * r * shape.inner, room.gated + r * shape.inner, shape.inner);
+        product(layer->down, room.gated, room.added, shape.inner, width, rows);
         add(x, room.added, rows * width);
     }
 }
 
-extern "C" {
-// w (out, in), x (rows, in), y (rows, out), each without gaps.
-void product_float32(const float *w, const float *x, float *y, long in, long out, long rows) {
-    product(w, x, y, in, out, rows);
-}
-void product_bfloat16(const bfloat16 *w, const float *x, float *y, long in, long out, long rows) {
-    product(w, x, y, in, out, rows);
-}
-void product_int8(const int8_t *w, const float *x, float *y, long in, long out, long rows) {
-    product(w, x, y, in, out, rows);
-}
+// Each for the types that C callers know by their names.
+#define PRODUCT(name, Number)                                                                  \
+    void product_##name(const Number *w, const float *x, float *y, long in, long out,          \
+                        long rows) {                                                           \
+        product(w, x, y, in, out, rows);                                                       \
+    }
+#define LAYER(name, Number)                                                                    \
+    void step_##name(const Layer<Number> *layers, long count, const Shape *shape,              \
+                     const Token *token, const Scratch *room, float *x) {                      \
+        step(layers, count, *shape, *token, *room, x);                                         \
+    }                                                                                          \
+    void norm_##name(const Number *x, const Number *weight, Number *y, long rows, long width,  \
+                     float eps) {                                                              \
+        norm_rows(x, weight, y, rows, width, eps);                                             \
+    }                                                                                          \
+    void turn_##name(const Number *x, const float *cosine, const float *sine, Number *y,       \
+                     long batch, long rows, long heads, long turned, long head_dim) {          \
+        turn_heads(x, cosine, sine, y, batch, rows, heads, turned, head_dim);                  \
+    }                                                                                          \
+    void gate_##name(const Number *x, Number *y, long rows, long inner) {                      \
+        gate_rows(x, y, rows, inner);                                                          \
+    }
 
-// x (rows, width) goes through all layers, in place.
-void step_float32(const Layer<float> *layers, long count, const Shape *shape, const Token *token,
-                  const Scratch *room, float *x) {
-    step(layers, count, *shape, *token, *room, x);
-}
-void step_bfloat16(const Layer<bfloat16> *layers, long count, const Shape *shape,
-                   const Token *token, const Scratch *room, float *x) {
-    step(layers, count, *shape, *token, *room, x);
-}
+extern "C" {
+PRODUCT(float32, float)
+PRODUCT(bfloat16, bfloat16)
+PRODUCT(int8, int8_t)
+LAYER(float32, float)
+LAYER(bfloat16, bfloat16)
 }

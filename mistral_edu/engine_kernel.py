@@ -3,10 +3,11 @@
     y = x Wᵀ for a few rows x, W in float32, bfloat16 or 8 bits, read once and in order
 
 PyTorch's products are made for many rows. With one to eight, as in decoding, memory sets the pace,
-and a loop that does nothing but read W evenly keeps up with it (`engine_product.h`). The rest of a
-layer is small, but it is thirty calls: for a small model they are what a step consists of. In
-`engine_kernel.cpp` they are one. Both are short, so that they can be read; the compiler needs a
-second for them, so that nothing has to be shipped or kept.
+and a loop that does nothing but read W evenly keeps up with it (`engine_product.h`; with a matrix
+unit for more rows, `engine_tiles.h`). The rest of a layer is small (`engine_rows.h`), but it is
+thirty calls: for a small model they are what a step consists of. In `engine_kernel.cpp` they are
+one. All are short, so that they can be read; the compiler needs a second or two for them, so that
+nothing has to be shipped or kept.
 
 Source: Williams et al., "Roofline" (2009), for why reading is all that counts.
 Lesson: 14_the_full_7b.
@@ -35,6 +36,11 @@ from torch import Tensor
 SOURCE = Path(__file__).with_suffix(".cpp")
 STEP_TYPES = (torch.float32, torch.bfloat16)
 TYPES = (*STEP_TYPES, torch.int8)
+ROWS = {  # in engine_rows.h
+    "norm": [*[ctypes.c_void_p] * 3, *[ctypes.c_long] * 2, ctypes.c_float],
+    "turn": [*[ctypes.c_void_p] * 4, *[ctypes.c_long] * 5],
+    "gate": [*[ctypes.c_void_p] * 2, *[ctypes.c_long] * 2],
+}
 MOST_SECONDS = 60  # for a compiler that hangs
 
 
@@ -131,6 +137,9 @@ def _loaded(path: Path) -> ctypes.CDLL:
         step = getattr(functions, f"step_{name_of(dtype)}")
         step.argtypes = [ctypes.c_void_p, ctypes.c_long, *[ctypes.c_void_p] * 4]
         step.restype = None
+        for name, arguments in ROWS.items():
+            rows = getattr(functions, f"{name}_{name_of(dtype)}")
+            rows.argtypes, rows.restype = arguments, None
     return functions
 
 

@@ -16,10 +16,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mistral_edu.engine_linear import fuse, require_alike
+from mistral_edu.engine_rows import Rows
 from mistral_edu.engine_ways import ChosenProduct
 from mistral_edu.model import DecoderLayer
 from mistral_edu.norm import RMSNorm
-from mistral_edu.rope import rotate_halves
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -57,7 +57,7 @@ class FusedLayer:
         gate_and_up: [W_gate; W_up].
         down: W_down.
         attention_norm, feed_forward_norm: the model's own.
-        activation: as in `FeedForward`.
+        rows: what is done between the products.
         heads: H, Hkv, and D.
     """
 
@@ -67,7 +67,7 @@ class FusedLayer:
     down: ChosenProduct
     attention_norm: RMSNorm
     feed_forward_norm: RMSNorm
-    activation: Callable[[Tensor], Tensor]
+    rows: Rows
     heads: tuple[int, int, int]
 
     @property
@@ -92,11 +92,11 @@ class FusedLayer:
         }
 
     @classmethod
-    def of(cls, layer: DecoderLayer, rows: int, multiply: str) -> "FusedLayer":
+    def of(cls, layer: DecoderLayer, batch: int, multiply: str, rows: Rows) -> "FusedLayer":
         """Fuse the weights of a layer; for the rest see `ChosenProduct`."""
         attention = layer.self_attn
         qkv, out, gate_and_up, down = (
-            fuse(linears, rows, multiply) for linears in products_of(layer)
+            fuse(linears, batch, multiply) for linears in products_of(layer)
         )
         return cls(
             qkv,
@@ -105,7 +105,7 @@ class FusedLayer:
             down,
             layer.input_layernorm,
             layer.post_attention_layernorm,
-            layer.mlp.activation,
+            rows,
             (len(attention.heads), attention.shared[-1] + 1, attention.head_dim),
         )
 
@@ -121,10 +121,9 @@ class FusedLayer:
                 the queries take from all they see, (B, H, T, D).
         """
         queries, shared, head_dim = self.heads
-        every = self.into_attention(self.attention_norm(x)).unflatten(-1, (-1, head_dim))
-        every = every.transpose(1, 2)  # (B, T, H + 2 Hkv, D) → (B, H + 2 Hkv, T, D)
-        turned = rotate_halves(every[:, : queries + shared], *turn)  # q and k in one go
-        out = attend(turned[:, :queries], turned[:, queries:], every[:, queries + shared :])
+        rows, turned = self.rows, queries + shared  # q and k in one go
+        every = self.into_attention(rows.norm(x, self.attention_norm)).unflatten(-1, (-1, head_dim))
+        q, k, v = rows.turn(every, turn, turned).split([queries, shared, shared], dim=1)
+        out = attend(q, k, v)
         x = x + self.out_of_attention(out.transpose(1, 2).flatten(2))  # → (B, T, H·D)
-        gate, up = self.gate_and_up(self.feed_forward_norm(x)).chunk(2, dim=-1)
-        return x + self.down(self.activation(gate) * up)
+        return x + self.down(rows.gate(self.gate_and_up(rows.norm(x, self.feed_forward_norm))))

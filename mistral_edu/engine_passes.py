@@ -30,7 +30,9 @@ from mistral_edu.engine_compiled import CompiledLayers, why_no_step
 from mistral_edu.engine_layer import FusedLayer, require_fusable
 from mistral_edu.engine_linear import fuse
 from mistral_edu.engine_ring import StaticRing, ring_positions
+from mistral_edu.engine_rows import CompiledRows, PlainRows, Rows, why_no_rows
 from mistral_edu.engine_ways import CLEARLY, COMPILED, MEASURED, PLAIN
+from mistral_edu.feed_forward import activation
 from mistral_edu.heads import MistralForCausalLM
 from mistral_edu.model import DecoderLayer
 from mistral_edu.rope import rope_frequencies
@@ -48,6 +50,14 @@ def over_ring_for(model: MistralForCausalLM) -> OverRing:
     if kernels is None or not fits or flash_attention.why_unfit(model.device, model.dtype):
         return over_filled
     return over_filled_by_flash(kernels)
+
+
+def rows_for(model: MistralForCausalLM, like: Tensor, multiply: str) -> Rows:
+    """What works between products: compiled where that can be had and nothing else is asked for."""
+    wanted = multiply in (MEASURED, COMPILED)
+    if wanted and why_no_rows(like, model.config.hidden_act) is None:
+        return CompiledRows(like.dtype)
+    return PlainRows(activation(model.config.hidden_act))
 
 
 class Passes:
@@ -78,7 +88,8 @@ class Passes:
         self.frequencies = rope_frequencies(config.head_dim, config.rope_theta).to(device)
         self.embeddings, self.norm = model.get_input_embeddings(), model.model.norm
         self.head = fuse([model.lm_head], rows, multiply)
-        self.layers = [FusedLayer.of(layer, rows, multiply) for layer in layers]
+        between = rows_for(model, ring.keys[0], multiply)
+        self.layers = [FusedLayer.of(layer, rows, multiply, between) for layer in layers]
         self.compiled: CompiledLayers | None = None
         wanted = multiply in (MEASURED, COMPILED) and not static
         if wanted and not why_no_step(self.layers, ring, config):
