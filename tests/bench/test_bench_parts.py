@@ -158,6 +158,23 @@ def test_limits_are_rates_of_what_was_done(monkeypatch):
     assert found.matmul["float32"].median == 1000
 
 
+def test_the_limit_of_reading_is_the_better_of_two_ways(monkeypatch):
+    seconds = {ceilings.READ: 2.0, ceilings.READ_BY_PRODUCT: 1.0}
+
+    def both(work, *_):
+        for each in work.values():
+            each.run()
+        return {name: [Block(seconds.get(name, 4.0), 0.0)] for name in work}
+
+    monkeypatch.setattr(ceilings, "LARGE", {"cpu": 4 * 3000})  # two rows and something over
+    monkeypatch.setattr(ceilings, "SIDE", {"cpu": 10})
+    monkeypatch.setattr(ceilings, "interleaved", both)
+    by_product = ceilings.why_uncompiled(torch.zeros(1)) is None
+    assert ceilings.measure([], CPU).read.median == (12000 if by_product else 6000)
+    monkeypatch.setattr(ceilings, "why_uncompiled", lambda x: "no compiler")
+    assert ceilings.measure([], CPU).read.median == 6000
+
+
 def test_both_types_hold_the_same_random_model(tmp_path, monkeypatch):
     monkeypatch.setitem(sizes.SIZES, "toy", small_config)
     models = []
