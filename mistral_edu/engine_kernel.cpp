@@ -11,6 +11,8 @@
 #include "engine_rows.h"
 #include "engine_tiles.h"
 
+#include <algorithm>
+
 struct Shape {
     long rows, width, heads, shared, head_dim, inner, slots;
     float eps;
@@ -36,10 +38,15 @@ struct Scratch {
 
 // scores -> weights that sum to 1, in place.
 static void softmax(float *scores, long count) {
-    float most = scores[0], sum = 0;
-    for (long s = 1; s < count; s++) most = scores[s] > most ? scores[s] : most;
     const long whole = count - count % lanes;
-    Floats sums = {};
+    Floats largest = Floats{} + scores[0], sums = {};
+    for (long s = 0; s < whole; s += lanes) {
+        const Floats some = load(scores + s);
+        largest = some > largest ? some : largest;
+    }
+    float most = largest[0], sum = 0;
+    for (int lane = 1; lane < lanes; lane++) most = std::max(most, largest[lane]);
+    for (long s = whole; s < count; s++) most = std::max(most, scores[s]);
     for (long s = 0; s < whole; s += lanes) {
         Floats *const at = (Floats *)(scores + s);
         sums += *at = exponential(*at - most);
@@ -49,20 +56,33 @@ static void softmax(float *scores, long count) {
     for (long s = 0; s < count; s++) scores[s] /= sum;
 }
 
-// out (rows, head_dim) = scores (rows, slots) times the first `fill` values; each is read once.
+// Columns of out (rows, head_dim) = scores (rows, slots) times the first `fill` values.
+template <int rows, int parts, class Number>
+static inline void mix_columns(const Number *v, const float *scores, float *out,
+                               const Shape &shape, long fill) {
+    Floats sums[rows][parts] = {};
+    for (long s = 0; s < fill; s++)
+        for (int part = 0; part < parts; part++) {
+            const Floats values = load(v + s * shape.head_dim + part * lanes);
+            for (int r = 0; r < rows; r++) sums[r][part] += scores[r * shape.slots + s] * values;
+        }
+    for (int r = 0; r < rows; r++)
+        for (int part = 0; part < parts; part++)
+            store(sums[r][part], out + r * shape.head_dim + part * lanes);
+}
+
+// All columns, as many at a time as there are registers: each value is read once.
 template <int rows, class Number>
 static inline void mix(const Number *v, const float *scores, float *out, const Shape &shape,
                        long fill) {
-    const long width = shape.head_dim, wide = width - width % lanes;
-    for (long d = 0; d < wide; d += lanes) {
-        Floats sums[rows] = {};
-        for (long s = 0; s < fill; s++) {
-            const Floats values = load(v + s * width + d);
-            for (int r = 0; r < rows; r++) sums[r] += scores[r * shape.slots + s] * values;
-        }
-        for (int r = 0; r < rows; r++) *(Floats *)(out + r * width + d) = sums[r];
-    }
-    for (long d = wide; d < width; d++)
+    constexpr int parts = lanes == 16 ? 4 : 2;
+    const long width = shape.head_dim;
+    long d = 0;
+    for (; d + parts * lanes <= width; d += parts * lanes)
+        mix_columns<rows, parts>(v + d, scores, out + d, shape, fill);
+    for (; d + lanes <= width; d += lanes)
+        mix_columns<rows, 1>(v + d, scores, out + d, shape, fill);
+    for (; d < width; d++)
         for (int r = 0; r < rows; r++) {
             float sum = 0;
             for (long s = 0; s < fill; s++)
@@ -78,9 +98,9 @@ static void attend(const Number *k, const Number *v, const float *q, float *out,
     const long group = shape.heads / shape.shared, width = shape.head_dim, slots = shape.slots;
     const long whole = fill - fill % 4;
     for (long s = 0; s < whole; s += 4)
-        four_by_all(k + s * width, q, scores + s, width, slots, group);
+        by_all<in_rows, 4>(k + s * width, q, scores + s, width, slots, group);
     for (long s = whole; s < fill; s++)
-        one_by_all(k + s * width, q, scores + s, width, slots, group);
+        by_all<in_rows, 1>(k + s * width, q, scores + s, width, slots, group);
     for (long g = 0; g < group; g++) softmax(scores + g * slots, fill);
     long g = 0;
     for (; g + 4 <= group; g += 4) mix<4>(v, scores + g * slots, out + g * width, shape, fill);

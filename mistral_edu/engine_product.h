@@ -1,6 +1,6 @@
 // y = x W^T for a few rows x, in one pass over W: what decoding spends its time on.
 //
-//     for four rows of W at a time:  read 16 numbers of each, multiply them by every row of x
+//     for some rows of W at a time:  read 16 numbers of each, multiply them by every row of x
 //
 // The weights come from memory once, in order, and meet all rows of x while they are in registers.
 // x is small and stays in the first cache. Sums are float32, whatever the type of the weights.
@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 #ifdef __AVX2__
 #include <immintrin.h>
 #endif
@@ -42,6 +43,15 @@ static inline Floats load(const bfloat16 *w) {
     return (Floats)(__builtin_convertvector(*(const Halves *)w, Words) << 16);
 }
 
+// By fours, for one after another each sum would wait for the one before.
+static inline float sum_of(Floats x) {
+    typedef float Four __attribute__((vector_size(16)));
+    union { Floats whole; Four parts[lanes / 4]; } both = {x};
+    Four sum = both.parts[0];
+    for (int part = 1; part < lanes / 4; part++) sum += both.parts[part];
+    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
+
 static inline float number(float w) { return w; }
 static inline float number(int8_t w) { return w; }
 static inline float number(bfloat16 w) {
@@ -49,57 +59,83 @@ static inline float number(bfloat16 w) {
     return both.number;
 }
 
+// Where x lies: its rows one after the other, or dealt out, 16 numbers of each row in turn. Dealt
+// out, what is needed together is together; rows of 4,096 bytes would fight for one set of a cache.
+enum Order { in_rows, dealt };
+
 // `outs` rows of W against `rows` rows of x; both are known to the compiler, which unrolls.
-template <int outs, int rows, class Weight>
+template <Order order, int outs, int rows, class Weight>
 static inline void block(const Weight *w, const float *x, float *y, long in, long out) {
     Floats sums[outs][rows] = {};
     const long whole = in - in % lanes;
-    for (long k = 0; k < whole; k += lanes)
+    const long across = order == dealt ? rows : 1, down = order == dealt ? lanes : in;
+    for (long k = 0; k < whole; k += lanes) {
+        Floats weights[outs];
         for (int o = 0; o < outs; o++) {
             // Ask for what the next block will need: a processor foresees steps along a row, not
             // the jump to the next ones. Beyond the end of W nothing happens.
             __builtin_prefetch(w + (outs + o) * in + k);
-            const Floats weights = load(w + o * in + k);
-            for (int r = 0; r < rows; r++) sums[o][r] += weights * load(x + r * in + k);
+            weights[o] = load(w + o * in + k);
         }
+        for (int r = 0; r < rows; r++) {
+            const Floats numbers = load(x + k * across + r * down);
+            for (int o = 0; o < outs; o++) sums[o][r] += weights[o] * numbers;
+        }
+    }
     for (int o = 0; o < outs; o++)
         for (int r = 0; r < rows; r++) {
-            float sum = 0;
-            for (int lane = 0; lane < lanes; lane++) sum += sums[o][r][lane];
-            for (long k = whole; k < in; k++) sum += number(w[o * in + k]) * x[r * in + k];
+            float sum = sum_of(sums[o][r]);
+            const float *const rest = x + whole * across + r * down;
+            for (long k = whole; k < in; k++) sum += number(w[o * in + k]) * rest[k - whole];
             y[r * out + o] = sum;
         }
 }
 
-// Four rows of W against `rows` rows of x: at once, or in parts if there are too few registers.
-template <int rows, class Weight>
-static inline void four(const Weight *w, const float *x, float *y, long in, long out) {
-    constexpr int room = lanes == 16 ? 16 : 8;  // half of the registers hold sums
-    constexpr int outs = room / rows < 4 ? room / rows : 4;
-    for (int o = 0; o < 4; o += outs) block<outs, rows>(w + o * in, x, y + o, in, out);
+static inline long room_for(long in, Order order) {
+    return order == dealt ? (in + lanes - 1) / lanes * lanes : in;
 }
 
-// Four rows of W against all rows of x; from the second turn on, W's four rows are still near.
-template <class Weight>
-static inline void four_by_all(const Weight *w, const float *x, float *y, long in, long out,
-                               long rows) {
-    for (; rows >= 8; rows -= 8, x += 8 * in, y += 8 * out) four<8>(w, x, y, in, out);
-    for (; rows >= 4; rows -= 4, x += 4 * in, y += 4 * out) four<4>(w, x, y, in, out);
-    if (rows == 3) four<3>(w, x, y, in, out);
-    if (rows == 2) four<2>(w, x, y, in, out);
-    if (rows == 1) four<1>(w, x, y, in, out);
+// Rows of x that meet a row of W together, when so many are left.
+static inline long together(long rows) { return rows >= 8 ? 8 : rows >= 4 ? 4 : rows; }
+
+static void deal(const float *x, float *to, long in, long rows) {
+    for (long some; rows > 0; rows -= some, x += some * in, to += some * room_for(in, dealt)) {
+        some = together(rows);
+        for (long r = 0; r < some; r++)
+            for (long k = 0; k < in; k += lanes)
+                for (long lane = 0; lane < lanes && k + lane < in; lane++)
+                    to[k * some + r * lanes + lane] = x[r * in + k + lane];
+    }
 }
 
-template <class Weight>
-static inline void one_by_all(const Weight *w, const float *x, float *y, long in, long out,
-                              long rows) {
-    for (long r = 0; r < rows; r++) block<1, 1>(w, x + r * in, y + r * out, in, out);
+// `outs` rows of W against all rows of x; from the second turn on, they are still near.
+template <Order order, int outs, class Weight>
+static inline void by_all(const Weight *w, const float *x, float *y, long in, long out, long rows) {
+    const long next = room_for(in, order);
+    for (; rows >= 8; rows -= 8, x += 8 * next, y += 8 * out)
+        block<order, outs, 8>(w, x, y, in, out);
+    for (; rows >= 4; rows -= 4, x += 4 * next, y += 4 * out)
+        block<order, outs, 4>(w, x, y, in, out);
+    if (rows == 3) block<order, outs, 3>(w, x, y, in, out);
+    if (rows == 2) block<order, outs, 2>(w, x, y, in, out);
+    if (rows == 1) block<order, outs, 1>(w, x, y, in, out);
 }
 
+template <int outs, class Weight>
+static void product_by(const Weight *w, const float *x, float *y, long in, long out, long rows) {
+    const long whole = out - out % outs;
+    #pragma omp parallel for schedule(static)
+    for (long o = 0; o < whole; o += outs)
+        by_all<dealt, outs>(w + o * in, x, y + o, in, out, rows);
+    for (long o = whole; o < out; o++) by_all<dealt, 1>(w + o * in, x, y + o, in, out, rows);
+}
+
+// The fewer rows of x, the more of W at a time: between two blocks nothing is read.
 template <class Weight>
 static void product(const Weight *w, const float *x, float *y, long in, long out, long rows) {
-    const long whole = out - out % 4;
-    #pragma omp parallel for schedule(static)
-    for (long o = 0; o < whole; o += 4) four_by_all(w + o * in, x, y + o, in, out, rows);
-    for (long o = whole; o < out; o++) one_by_all(w + o * in, x, y + o, in, out, rows);
+    static thread_local std::vector<float> room;
+    room.resize(rows * room_for(in, dealt));
+    deal(x, room.data(), in, rows);
+    if (rows <= 2) product_by<8>(w, room.data(), y, in, out, rows);
+    else product_by<4>(w, room.data(), y, in, out, rows);
 }

@@ -42,12 +42,6 @@ static inline Floats exponential(Floats x) {
     return sum * (Floats)(__builtin_convertvector(n + 127, Words) << 23);
 }
 
-static inline float sum_of(Floats x) {
-    float sum = 0;
-    for (int lane = 0; lane < lanes; lane++) sum += x[lane];
-    return sum;
-}
-
 // y = x / sqrt(mean(x^2) + eps) * weight, one row.
 template <class From, class Number, class To>
 static void norm(const From *x, const Number *weight, To *y, long width, float eps) {

@@ -19,7 +19,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <vector>
 
 constexpr long side = 16, deep = 32, half = 8;  // W's rows and columns in a tile; rows of x
 
@@ -93,7 +92,7 @@ static void product_by_tiles(const bfloat16 *w, const float *x, float *y, long i
                         std::min(half, rows - row));
         _tile_release();
     }
-    for (long o = whole; o < out; o++) one_by_all(w + o * in, x, y + o, in, out, rows);
+    for (long o = whole; o < out; o++) by_all<in_rows, 1>(w + o * in, x, y + o, in, out, rows);
 }
 
 static void product(const bfloat16 *w, const float *x, float *y, long in, long out, long rows) {
