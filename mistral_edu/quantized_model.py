@@ -117,6 +117,8 @@ def load_quantized(
 
     The model is built without numbers and given one tensor at a time, so that beside what is
     quantized already there is never more than one matrix in full, and its rounding in float32.
+    What stays is read or reserved before the first matrix: memory that was let go of between
+    things that stay comes in pieces too small for the next one, and the process would grow.
 
     Args:
         name, device, attention, revision: as in `MistralForCausalLM.from_pretrained`.
@@ -137,18 +139,36 @@ def load_quantized(
     with shapes_only():
         model = MistralForCausalLM(config, attention)
     load_weights(model, source, dtype=dtype, device="meta")  # every check, and nothing read
+    matched = matched_names(own_tensors(model), source.names())
+    stored = {ours.removesuffix(".weight"): its for ours, its in matched.items()}
     chosen = linear_names(model, head)
-    for ours, its in matched_names(own_tensors(model), source.names()).items():
-        module, tensor = ours.removesuffix(".weight"), source.read(its).to(device)
-        if module in chosen:
-            model.set_submodule(module, _small(tensor, bits, group, dtype or tensor.dtype))
-        else:
-            owner: Any = model.get_submodule(module)
-            owner.weight = nn.Parameter(tensor.to(dtype))
-        del tensor  # before the next one is read
+    for name in stored.keys() - chosen:
+        owner: Any = model.get_submodule(name)
+        owner.weight = nn.Parameter(source.read(stored[name]).to(device, dtype))
+    for name in chosen:
+        model.set_submodule(name, _reserved(model.get_submodule(name), bits, group, device))
+    for name in chosen:
+        tensor = source.read(stored[name]).to(device)
+        small = _small(tensor, bits, group, dtype or tensor.dtype)
+        for reserved, found in zip(
+            model.get_submodule(name).buffers(), small.buffers(), strict=True
+        ):
+            reserved.copy_(found)
+        del tensor, small  # before the next one is read
     if not head:  # a head of its own is not tied
         model.tie_weights()
     return model.eval()
+
+
+def _reserved(linear: Any, bits: int, group: int, device: torch.device | str) -> nn.Module:
+    """The layer that will take the place of one on the meta device, its numbers not yet written."""
+    outs, ins = linear.weight.shape
+    if bits == 8:
+        codes = torch.empty(outs, ins, dtype=torch.int8, device=device)
+        return Int8Linear(codes, torch.empty(outs, device=device))
+    packed = torch.empty(outs, ins // 2, dtype=torch.uint8, device=device)
+    both = torch.empty(ins // group, outs, 2, dtype=linear.weight.dtype, device=device)
+    return Int4Linear(packed, both, group)
 
 
 def _small(weight: Tensor, bits: int, group: int, dtype: torch.dtype) -> nn.Module:

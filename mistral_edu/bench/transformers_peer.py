@@ -39,7 +39,8 @@ class TransformersSession:
     def __init__(
         self, model: Any, new_cache: Callable[[], Any], step: Callable[..., Any] | None = None
     ) -> None:
-        self.model, self.new_cache, self.one_token = model, new_cache, step or model
+        self.model, self.new_cache = model, new_cache
+        self.one_token = model if step is None else step
         self.cache: Any = None
         self.last: Tensor | None = None
 

@@ -14,6 +14,13 @@ def test_loading_takes_little_more_than_the_checkpoint(cast):
     assert 0.9 < found["ratio of loading"] < LIMIT, found
 
 
+@pytest.mark.parametrize("bits", [8, 4])
+def test_rounding_while_loading_takes_little_more_than_what_is_left(bits):
+    found = measure(500, bits=bits)
+    assert found["weights"] < 0.55 * found["checkpoint"]
+    assert found["ratio of loading"] < LIMIT, found
+
+
 @pytest.mark.parametrize("megabytes", [50, 100, 2000])
 def test_the_synthetic_model_has_about_the_size_asked_for(megabytes):
     assert config_of(megabytes).num_hidden_layers > 4
