@@ -65,9 +65,7 @@ def test_a_tile_is_opened_exactly_if_it_holds_a_visible_pair(window, tile):
 def test_hidden_tiles_are_never_opened(monkeypatch):
     opened = []
     honest = online_softmax.absorb
-    monkeypatch.setattr(
-        online_softmax, "absorb", lambda *given: opened.append(1) or honest(*given)
-    )
+    monkeypatch.setattr(online_softmax, "absorb", lambda *given: opened.append(1) or honest(*given))
     at = torch.arange(64)[None]
     q, k, v = tensors(0, at, at)
     tiled_attention(q, k, v, at, at, 8, tile=8)
