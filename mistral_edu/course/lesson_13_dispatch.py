@@ -78,9 +78,7 @@ LEAST = Exercise(
         ),
         Mutant(
             lambda queries, keys, window: (
-                (least(queries, keys, window) if len(queries) == len(keys) else "causal")
-                if len(queries) > 1
-                else least(queries, keys, window)
+                "causal" if 1 < len(queries) < len(keys) else least(queries, keys, window)
             ),
             "a chunk behind a cache is not a triangle from the top left corner: its first query "
             "sees the cache too",

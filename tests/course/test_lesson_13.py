@@ -1,4 +1,4 @@
-"""The sweeps of lesson 13's last exercise: the right one is right, each wrong one is wrong alone."""
+"""The sweeps of lesson 13: the right one is right, and each mistake shows in the solution."""
 
 import pytest
 import torch
