@@ -180,10 +180,21 @@ def tile_frame(window: int = 6, tile: int = 4, step: int = 0) -> TileFrame:
         taken[here] = seen[here]
     truth = masked_softmax(scores[None, None], seen[None, None])[0, 0] @ values
     begun = taken.any(dim=1, keepdim=True)
-    columns = [running.greatest, running.total, running.output]
-    numbers = [frozen(x.masked_fill(~begun, math.nan)[:, 0].numpy()) for x in columns]
-    masks = [frozen(mask.numpy()) for mask in (visits, seen, taken)]
-    return TileFrame(window, tile, step, steps, *masks, *numbers, frozen(truth[:, 0].numpy()))
+    columns = (running.greatest, running.total, running.output)
+    greatest, total, output = (x.masked_fill(~begun, math.nan)[:, 0] for x in columns)
+    return TileFrame(
+        window,
+        tile,
+        step,
+        steps,
+        visits=frozen(visits.numpy()),
+        seen=frozen(seen.numpy()),
+        taken=frozen(taken.numpy()),
+        greatest=frozen(greatest.numpy()),
+        total=frozen(total.numpy()),
+        output=frozen(output.numpy()),
+        truth=frozen(truth[:, 0].numpy()),
+    )
 
 
 def _replaced(running: Running, rows: slice, scores: Tensor, values: Tensor) -> Running:

@@ -8,6 +8,8 @@ Conventions
     outline. On the right a dot is the running output and a bar across the row the true one.
 """
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -91,7 +93,7 @@ def _draw_numbers(axes: Axes, frame: TileFrame) -> None:
         axes.text(right, -0.45, name, ha="right", va="bottom", color=QUIET, size=8.5)
         for query, value in enumerate(column):
             weight = "bold" if query // frame.tile == lit else "normal"
-            look = {"ha": "right", "va": "center", "size": 8.5, "weight": weight}
+            look: dict[str, Any] = {"ha": "right", "va": "center", "size": 8.5, "weight": weight}
             axes.text(right, query + 0.5, decimal(value), **look)
 
 
