@@ -44,7 +44,7 @@ class SpeedUpFrame(Frame):
                     f"{what} in {row['dtype']} by {row['backend']}, {start['seconds']:.2g} seconds "
                     f"at {start['length']:,} tokens and {row['seconds']:.2g} at {row['length']:,}"
                 )
-        return f"Four panels of time, speed-up and memory against length. {'; '.join(lines)}."
+        return f"Four panels of time, speed-up and memory against length: {'; '.join(lines)}."
 
     def _line(self, row: Row) -> list[Row]:
         keys = ("what", "dtype", "backend")
