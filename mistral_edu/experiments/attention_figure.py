@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from mistral_edu.experiments.record import Measurement, Row
 from mistral_edu.viz.style import BLUE, INK, QUIET, VERMILLION, card, panel, sheet
@@ -59,31 +60,31 @@ attention alone needs 1/50 of the memory (float32, window 8)'
 
 
 def draw(measurement: Measurement, path: Path) -> None:
-    """Draw three panels of the first type: a model's forward pass, the speed-up, the memory."""
-    rows = measurement.rows
+    """Draw the four panels into a file."""
+    with sheet():
+        picture(measurement.finding, measurement.rows).savefig(path, format="png")
+
+
+def picture(title: str, rows: Sequence[Row]) -> Figure:
+    """Four panels of the first type: a forward pass, the speed-up, and one layer's attention."""
     dtype = rows[0]["dtype"]
     mine = [row for row in rows if row["dtype"] == dtype]
-    with sheet():
-        figure = card(6.6, measurement.finding)
-        forward = panel(figure, 0.8, 3.55, 2.9, 2.1)
-        _lines(forward, [row for row in mine if row["what"] == "model"], "seconds")
-        forward.set(title="one forward pass", ylabel=f"seconds ({dtype})", yscale="log")
-        forward.legend(frameon=False, fontsize=8.5)
-        gained = panel(figure, 4.5, 3.55, 2.9, 2.1)
-        _speed_ups(gained, rows)
-        memory = panel(figure, 0.8, 0.65, 2.9, 2.1)
-        alone = [row for row in mine if row["what"] == "attention"]
-        known = [row for row in alone if row["extra_bytes"]]
-        _lines(memory, [{**row, "MiB": row["extra_bytes"] / 2**20} for row in known], "MiB")
-        memory.set(
-            title="memory of one layer's attention", ylabel="MiB beyond q, k, v", yscale="log"
-        )
-        seconds = panel(figure, 4.5, 0.65, 2.9, 2.1)
-        _lines(seconds, alone, "seconds")
-        seconds.set(
-            title="time of one layer's attention", ylabel=f"seconds ({dtype})", yscale="log"
-        )
-        figure.savefig(path, format="png")
+    figure = card(6.6, title)
+    forward = panel(figure, 0.8, 3.55, 2.9, 2.1)
+    _lines(forward, [row for row in mine if row["what"] == "model"], "seconds")
+    forward.set(title="one forward pass", ylabel=f"seconds ({dtype})", yscale="log")
+    forward.legend(frameon=False, fontsize=8.5)
+    gained = panel(figure, 4.5, 3.55, 2.9, 2.1)
+    _speed_ups(gained, rows)
+    memory = panel(figure, 0.8, 0.65, 2.9, 2.1)
+    alone = [row for row in mine if row["what"] == "attention"]
+    known = [row for row in alone if row["extra_bytes"]]
+    _lines(memory, [{**row, "MiB": row["extra_bytes"] / 2**20} for row in known], "MiB")
+    memory.set(title="memory of one layer's attention", ylabel="MiB beyond q, k, v", yscale="log")
+    seconds = panel(figure, 4.5, 0.65, 2.9, 2.1)
+    _lines(seconds, alone, "seconds")
+    seconds.set(title="time of one layer's attention", ylabel=f"seconds ({dtype})", yscale="log")
+    return figure
 
 
 def _lines(axes: Axes, rows: Sequence[Row], quantity: str) -> None:
@@ -122,4 +123,4 @@ def _lengths(axes: Axes, rows: Sequence[Row]) -> None:
     lengths = sorted({row["length"] for row in rows})
     axes.set_xscale("log", base=2)
     axes.set_xticks(lengths, [f"{n // 1024}K" if n >= 1024 else str(n) for n in lengths])
-    axes.set_xlabel("tokens")
+    axes.set_xlabel("text (tokens)")

@@ -4,8 +4,8 @@
     explore_mask(window=4)                              # alive, the same figure
 
 `frame.py`, `style.py`, `render.py` and `explorer.py` are the frame around every topic; each topic
-is one concept: `mask`, `reach`, `ring`, `budget`, `shapes`. A sweep (`memory_sweep`, `reach_sweep`,
-`chunk_sweep`) draws what a lesson has measured.
+is one concept: `mask`, `reach`, `ring`, `budget`, `shapes`, `tile_sweep`. A sweep of cases
+(`memory_sweep`, `reach_sweep`, `chunk_sweep`, `speed_up`) draws what a lesson has measured.
 """
 
 from mistral_edu.viz.budget import BudgetFrame, budget_frame
@@ -23,6 +23,9 @@ from mistral_edu.viz.replay import replay
 from mistral_edu.viz.ring import RingFrame, ring_frame, ring_steps
 from mistral_edu.viz.ring_figure import explore_ring
 from mistral_edu.viz.shapes import ShapesFrame, shapes_frame
+from mistral_edu.viz.speed_up import SpeedUpFrame, speed_up_frame
+from mistral_edu.viz.tile_sweep import TileFrame, tile_frame, tile_steps
+from mistral_edu.viz.tile_sweep_figure import explore_tiles
 
 __all__ = [
     "BudgetFrame",
@@ -36,12 +39,15 @@ __all__ = [
     "ReachSweepFrame",
     "RingFrame",
     "ShapesFrame",
+    "SpeedUpFrame",
+    "TileFrame",
     "budget_frame",
     "chunk_sweep_frame",
     "explore_budget",
     "explore_mask",
     "explore_reach",
     "explore_ring",
+    "explore_tiles",
     "figure",
     "mask_frame",
     "memory_sweep_frame",
@@ -53,4 +59,7 @@ __all__ = [
     "ring_steps",
     "shapes_frame",
     "show",
+    "speed_up_frame",
+    "tile_frame",
+    "tile_steps",
 ]

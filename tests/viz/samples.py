@@ -1,6 +1,7 @@
 """Frames that the drawing tests share: ordinary ones, and the edges of every range."""
 
 from mistral_edu.config import MistralConfig
+from mistral_edu.experiments.record import read
 from mistral_edu.viz import (
     budget_frame,
     chunk_sweep_frame,
@@ -10,6 +11,9 @@ from mistral_edu.viz import (
     reach_sweep_frame,
     ring_frame,
     shapes_frame,
+    speed_up_frame,
+    tile_frame,
+    tile_steps,
 )
 
 SMALL = MistralConfig(
@@ -23,6 +27,7 @@ SMALL = MistralConfig(
 )
 SEVEN_B = MistralConfig.mistral_7b_v0_1()
 
+RECORDED = read("attention")
 CONTEXTS = [2**power for power in range(10, 18)]
 
 
@@ -75,4 +80,10 @@ FRAMES = {
     "chunk sweep without a fault": sweep(lambda *case: False, windows=(4,)),
     "chunk sweep with every fault": sweep(lambda *case: True, windows=(1, 12)),
     "shapes": shapes_frame(SEVEN_B, batch=2, length=5),
+    "tiles, none read": tile_frame(),
+    "tiles, half way": tile_frame(window=6, tile=4, step=5),
+    "tiles, all read": tile_frame(window=6, tile=4, step=9),
+    "tiles of one pair": tile_frame(window=16, tile=1, step=tile_steps(16, 1) - 1),
+    "tiles, longest title": tile_frame(window=16, tile=8, step=2),
+    "speed-up, recorded": speed_up_frame(RECORDED["finding"], RECORDED["rows"]),
 }
