@@ -4,8 +4,8 @@
     explore_mask(window=4)                              # alive, the same figure
 
 `frame.py`, `style.py`, `render.py` and `explorer.py` are the frame around every topic; each topic
-is one concept: `mask`, `reach`, `ring`, `budget`, `shapes`. A sweep (`memory_sweep`, `reach_sweep`,
-`chunk_sweep`) draws what a lesson has measured.
+is one concept: `mask`, `reach`, `ring`, `budget`, `shapes`, `shards`. A sweep (`memory_sweep`,
+`reach_sweep`, `chunk_sweep`, `shards_sweep`) draws what a lesson has measured.
 """
 
 from mistral_edu.viz.budget import BudgetFrame, budget_frame
@@ -23,6 +23,9 @@ from mistral_edu.viz.replay import replay
 from mistral_edu.viz.ring import RingFrame, ring_frame, ring_steps
 from mistral_edu.viz.ring_figure import explore_ring
 from mistral_edu.viz.shapes import ShapesFrame, shapes_frame
+from mistral_edu.viz.shards import ShardsFrame, shards_frame
+from mistral_edu.viz.shards_figure import explore_shards
+from mistral_edu.viz.shards_sweep import ShardsSweepFrame, shards_sweep_frame
 
 __all__ = [
     "BudgetFrame",
@@ -36,12 +39,15 @@ __all__ = [
     "ReachSweepFrame",
     "RingFrame",
     "ShapesFrame",
+    "ShardsFrame",
+    "ShardsSweepFrame",
     "budget_frame",
     "chunk_sweep_frame",
     "explore_budget",
     "explore_mask",
     "explore_reach",
     "explore_ring",
+    "explore_shards",
     "figure",
     "mask_frame",
     "memory_sweep_frame",
@@ -52,5 +58,7 @@ __all__ = [
     "ring_frame",
     "ring_steps",
     "shapes_frame",
+    "shards_frame",
+    "shards_sweep_frame",
     "show",
 ]

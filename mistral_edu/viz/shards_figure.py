@@ -88,7 +88,7 @@ def _draw_way(axes: Axes, frame: ShardsFrame) -> None:
     lines = "\n".join(balanced(frame.sentence, 96))
     weight = "bold" if frame.refusal else "normal"
     axes.text(_LEFT, below - 0.17, lines, size=9, weight=weight, va="top", linespacing=1.3)
-    note = "one scale: outputs downwards, inputs across\nnorms are whole on every rank"
+    note = "one scale: rows downwards, columns across;\nthe norms are whole on every rank"
     middle = (_LEFT + _RIGHT) / 2 - 0.9
     axes.text(middle, _BASE + 1.9, note, size=8.5, color=QUIET, ha="center", va="center")
 

@@ -146,11 +146,11 @@ def _draw_time(axes: Axes, frame: ShardsSweepFrame) -> None:
         axes.annotate(
             f"{line[best]:.1f}",
             (best, line[best]),
-            (0, -11),
+            (0, 10),
             textcoords="offset points",
             size=8.5,
             ha="center",
-            va="top",
+            va="bottom",
         )
     axes.set_xticks(places, [str(n) for n in frame.ranks])
     axes.set(xlabel="ranks (processes)", ylabel="one token (milliseconds)", yscale="log")
