@@ -138,7 +138,8 @@ class ShardsFrame(Frame):
     @property
     def summary(self) -> str:
         if self.refusal:
-            return f"The uncut matrices of {self.model}; {self.ranks} ranks are {self.sentence}."
+            why = self.sentence.replace("=", " = ")
+            return f"The uncut matrices of {self.model}; {self.ranks} ranks are {why}."
         cut = ", ".join(f"{piece.name} {piece.how}" for piece in self.matrices)
         return (
             f"The matrices of {self.model}, to scale, cut among {count(self.ranks, 'rank')}: "

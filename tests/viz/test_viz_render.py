@@ -24,6 +24,7 @@ from mistral_edu.viz import (
     explore_mask,
     explore_reach,
     explore_ring,
+    explore_shards,
     figure,
     mask_frame,
     show,
@@ -73,6 +74,7 @@ EXPLORERS = {
     "reach": explore_reach,
     "ring": lambda: explore_ring(window=4, prompt=9, chunk=3, step=2),
     "budget": explore_budget,
+    "shards": explore_shards,
 }
 
 
@@ -202,7 +204,13 @@ def test_a_picture_keeps_its_size_and_its_container_scrolls() -> None:
 
 
 def test_every_row_with_a_slider_has_the_label_that_will_name_it() -> None:
-    for explorer in (explore_mask(), explore_reach(), explore_ring(), explore_budget()):
+    for explorer in (
+        explore_mask(),
+        explore_reach(),
+        explore_ring(),
+        explore_budget(),
+        explore_shards(),
+    ):
         rows = [row for row in explorer.children if "medu-row" in row._dom_classes]
         sliders = [c for c in explorer.controls.values() if hasattr(c, "readout")]
         assert [row.children[1] for row in rows] == sliders
