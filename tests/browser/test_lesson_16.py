@@ -48,12 +48,13 @@ def test_a_token_walks_and_ranks_double_until_they_are_refused(lesson, shards):
         shards.press("ranks (processes)", "ArrowRight")
         shards.expect_picture(words(ranks, start + 2), before)
     assert "16 ranks are refused" in words(16, start + 2)
-    for _ in range(3):
+    for ranks in (8, 4, 2):
         shards.press("ranks (processes)", "ArrowLeft")
-    before = words(2, start + 2)
-    shards.expect_words(before)
-    shards.root.get_by_label("model", exact=True).select_option("tiny")
-    shards.expect_words(words(2, start + 2, "tiny"))
+        shards.expect_words(words(ranks, start + 2))
+    for model in ("tiny", "Mistral-7B"):  # and back, for the next test
+        before = shards.picture()
+        shards.root.get_by_label("model", exact=True).select_option(model)
+        shards.expect_picture(words(2, start + 2, model), before)
 
 
 def test_the_shards_have_manners(shards):
