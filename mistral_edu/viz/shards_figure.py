@@ -56,6 +56,8 @@ def _(frame: ShardsFrame) -> Figure:
     _draw_matrices(axes, frame)
     if not frame.refusal:
         _draw_ranks(axes, frame)
+    elif frame.config.num_key_value_heads % frame.ranks:
+        _draw_dealing(axes, frame)
     return figure
 
 
@@ -150,6 +152,28 @@ def _draw_ranks(axes: Axes, frame: ShardsFrame) -> None:
         sizes = (readable(frame.weight_bytes[rank]), readable(frame.cache_bytes))
         for height, words in zip(rows, (span(queries), span(shared), *sizes), strict=True):
             axes.text(middle, height, words, size=8, **paint)
+
+
+def _draw_dealing(axes: Axes, frame: ShardsFrame) -> None:
+    """What dealing the key/value heads to so many ranks would come to: somebody gets none, or less.
+
+    Empty places are dashed.
+    """
+    heads = frame.config.num_key_value_heads
+    most = -(-heads // frame.ranks)
+    pitch = (_RIGHT - _CARDS_LEFT) / frame.ranks
+    for height, name in ((0.86, "rank"), (0.45, "kv heads")):
+        axes.text(_LEFT, _CARDS + height, name, size=8, color=QUIET, va="center")
+    for rank in range(frame.ranks):
+        mine = range(min(rank * most, heads), min((rank + 1) * most, heads))
+        left = _CARDS_LEFT + rank * pitch
+        middle = left + (pitch - 0.06) / 2
+        line: dict[str, Any] = {} if mine else {"linestyle": "--"}
+        _box(axes, (left, _CARDS + 0.3), (pitch - 0.06, 0.3), facecolor=PAPER, **line)
+        words = span(mine) if mine else "none"
+        paint: dict[str, Any] = {"size": 7.5, "ha": "center", "va": "center"}
+        axes.text(middle, _CARDS + 0.45, words, color=INK if mine else QUIET, **paint)
+        axes.text(middle, _CARDS + 0.86, str(rank), weight="bold", **paint)
 
 
 class ShardsExplorer(Explorer):
