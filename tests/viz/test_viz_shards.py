@@ -119,6 +119,8 @@ def test_a_refusal_is_the_librarys_own_and_leaves_the_matrices_uncut() -> None:
     assert not any(box.get_hatch() for box in axes.patches)
     dealt = [text.get_text() for text in axes.texts][-2 * 16 :: 2]  # under them the ranks
     assert dealt == [*map(str, range(8)), *["none"] * 8]
+    (axes,) = figure(shards_frame(SEVEN_B, ranks=3)).axes
+    assert [text.get_text() for text in axes.texts][-6::2] == ["0–2", "3–5", "6–7"]
     with pytest.raises(ValueError, match="ranks=0"):
         shards_frame(SEVEN_B, ranks=0)
     with pytest.raises(ValueError, match="stop=8"):
