@@ -4,8 +4,9 @@
     explore_mask(window=4)                              # alive, the same figure
 
 `frame.py`, `style.py`, `render.py` and `explorer.py` are the frame around every topic; each topic
-is one concept: `mask`, `reach`, `ring`, `budget`, `shapes`, `tile_sweep`. A sweep of cases
-(`memory_sweep`, `reach_sweep`, `chunk_sweep`, `speed_up`) draws what a lesson has measured.
+is one concept: `mask`, `reach`, `ring`, `budget`, `shapes`, `tile_sweep`, `shards`. A sweep of
+cases (`memory_sweep`, `reach_sweep`, `chunk_sweep`, `speed_up`, `shards_sweep`) draws what a lesson
+has measured.
 """
 
 from mistral_edu.viz.budget import BudgetFrame, budget_frame
@@ -23,6 +24,9 @@ from mistral_edu.viz.replay import replay
 from mistral_edu.viz.ring import RingFrame, ring_frame, ring_steps
 from mistral_edu.viz.ring_figure import explore_ring
 from mistral_edu.viz.shapes import ShapesFrame, shapes_frame
+from mistral_edu.viz.shards import ShardsFrame, shards_frame
+from mistral_edu.viz.shards_figure import explore_shards
+from mistral_edu.viz.shards_sweep import ShardsSweepFrame, shards_sweep_frame
 from mistral_edu.viz.speed_up import SpeedUpFrame, speed_up_frame
 from mistral_edu.viz.tile_sweep import TileFrame, tile_frame, tile_steps
 from mistral_edu.viz.tile_sweep_figure import explore_tiles
@@ -39,6 +43,8 @@ __all__ = [
     "ReachSweepFrame",
     "RingFrame",
     "ShapesFrame",
+    "ShardsFrame",
+    "ShardsSweepFrame",
     "SpeedUpFrame",
     "TileFrame",
     "budget_frame",
@@ -47,6 +53,7 @@ __all__ = [
     "explore_mask",
     "explore_reach",
     "explore_ring",
+    "explore_shards",
     "explore_tiles",
     "figure",
     "mask_frame",
@@ -58,6 +65,8 @@ __all__ = [
     "ring_frame",
     "ring_steps",
     "shapes_frame",
+    "shards_frame",
+    "shards_sweep_frame",
     "show",
     "speed_up_frame",
     "tile_frame",

@@ -6,7 +6,7 @@ A frame is a frozen dataclass made by a pure function. Its numbers come from the
 (the visibility rule, a real rolling cache), so a picture cannot agree with itself and disagree
 with the model.
 
-Lessons: 00_map_and_toolbox, 06_sliding_window, 08_rolling_cache.
+Lessons: 00_map_and_toolbox, 06_sliding_window, 08_rolling_cache, 16_beyond_one_machine.
 
 Conventions
     `title` states the finding; `summary` says the picture in plain words, on one line, and is its

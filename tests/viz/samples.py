@@ -11,6 +11,8 @@ from mistral_edu.viz import (
     reach_sweep_frame,
     ring_frame,
     shapes_frame,
+    shards_frame,
+    shards_sweep_frame,
     speed_up_frame,
     tile_frame,
     tile_steps,
@@ -86,4 +88,14 @@ FRAMES = {
     "tiles of one pair": tile_frame(window=16, tile=1, step=tile_steps(16, 1) - 1),
     "tiles, longest title": tile_frame(window=16, tile=8, step=2),
     "speed-up, recorded": speed_up_frame(RECORDED["finding"], RECORDED["rows"]),
+    "shards on one rank": shards_frame(SEVEN_B, "Mistral-7B", ranks=1, stop=7),
+    "shards on eight ranks": shards_frame(SEVEN_B, "Mistral-7B", ranks=8, stop=2),
+    "shards refused": shards_frame(SEVEN_B, "Mistral-7B", ranks=16),
+    "shards of a small model": shards_frame(SMALL, "small", ranks=2, stop=4),
+    "shards sweep": shards_sweep_frame(
+        [1, 2, 4, 8],
+        [14.5, 7.2, 3.6, 1.8],
+        [0.5, 0.3, 0.1, 0.1],
+        {"2 µs": [15.0, 7.8, 4.6, 3.7], "20 µs": [15.0, 10.1, 11.6, 20.1]},
+    ),
 }

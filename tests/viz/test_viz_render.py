@@ -24,6 +24,7 @@ from mistral_edu.viz import (
     explore_mask,
     explore_reach,
     explore_ring,
+    explore_shards,
     explore_tiles,
     figure,
     mask_frame,
@@ -75,6 +76,7 @@ EXPLORERS = {
     "ring": lambda: explore_ring(window=4, prompt=9, chunk=3, step=2),
     "budget": explore_budget,
     "tiles": lambda: explore_tiles(window=6, tile=4, step=5),
+    "shards": explore_shards,
 }
 
 
@@ -210,6 +212,7 @@ def test_every_row_with_a_slider_has_the_label_that_will_name_it() -> None:
         explore_ring(),
         explore_budget(),
         explore_tiles(),
+        explore_shards(),
     ):
         rows = [row for row in explorer.children if "medu-row" in row._dom_classes]
         sliders = [c for c in explorer.controls.values() if hasattr(c, "readout")]
