@@ -4,8 +4,8 @@
     explore_mask(window=4)                              # alive, the same figure
 
 `frame.py`, `style.py`, `render.py` and `explorer.py` are the frame around every topic; each topic
-is one concept: `mask`, `reach`, `ring`, `budget`, `shapes`. A sweep (`memory_sweep`, `reach_sweep`,
-`chunk_sweep`) draws what a lesson has measured.
+is one concept: `mask`, `reach`, `ring`, `budget`, `shapes`, `roofline`. A sweep (`memory_sweep`,
+`reach_sweep`, `chunk_sweep`, `limit_sweep`) draws what a lesson has measured.
 """
 
 from mistral_edu.viz.budget import BudgetFrame, budget_frame
@@ -13,6 +13,8 @@ from mistral_edu.viz.budget_figure import explore_budget, preset_models
 from mistral_edu.viz.chunk_sweep import ChunkSweepFrame, chunk_sweep_frame
 from mistral_edu.viz.explorer import Explorer
 from mistral_edu.viz.frame import Frame
+from mistral_edu.viz.limit_sweep import LimitSweepFrame, limit_sweep_frame
+from mistral_edu.viz.machines import H200, Machine, measured_machine, recorded, recorded_machine
 from mistral_edu.viz.mask import MaskFrame, mask_frame
 from mistral_edu.viz.mask_figure import explore_mask
 from mistral_edu.viz.memory_sweep import MemorySweepFrame, memory_sweep_frame
@@ -22,19 +24,25 @@ from mistral_edu.viz.render import Picture, figure, show
 from mistral_edu.viz.replay import replay
 from mistral_edu.viz.ring import RingFrame, ring_frame, ring_steps
 from mistral_edu.viz.ring_figure import explore_ring
+from mistral_edu.viz.roofline import RooflineFrame, roofline_frame
+from mistral_edu.viz.roofline_figure import explore_roofline
 from mistral_edu.viz.shapes import ShapesFrame, shapes_frame
 
 __all__ = [
+    "H200",
     "BudgetFrame",
     "ChunkSweepFrame",
     "Explorer",
     "Frame",
+    "LimitSweepFrame",
+    "Machine",
     "MaskFrame",
     "MemorySweepFrame",
     "Picture",
     "ReachFrame",
     "ReachSweepFrame",
     "RingFrame",
+    "RooflineFrame",
     "ShapesFrame",
     "budget_frame",
     "chunk_sweep_frame",
@@ -42,15 +50,21 @@ __all__ = [
     "explore_mask",
     "explore_reach",
     "explore_ring",
+    "explore_roofline",
     "figure",
+    "limit_sweep_frame",
     "mask_frame",
+    "measured_machine",
     "memory_sweep_frame",
     "preset_models",
     "reach_frame",
     "reach_sweep_frame",
+    "recorded",
+    "recorded_machine",
     "replay",
     "ring_frame",
     "ring_steps",
+    "roofline_frame",
     "shapes_frame",
     "show",
 ]
