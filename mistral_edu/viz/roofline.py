@@ -7,7 +7,7 @@ which multiplying does. They meet at the ridge. The machine decides where the ri
 precision and context decide where the work is.
 
 Source: Williams, Waterman and Patterson, "Roofline: An Insightful Visual Performance Model"
-(Communications of the ACM, 2009), section 3.
+(Communications of the ACM, 2009), the part "The Roofline Model".
 Lesson: 14_the_full_7b. The drawing is in `roofline_figure.py`.
 
 Conventions

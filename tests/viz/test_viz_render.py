@@ -24,6 +24,7 @@ from mistral_edu.viz import (
     explore_mask,
     explore_reach,
     explore_ring,
+    explore_roofline,
     figure,
     mask_frame,
     show,
@@ -73,6 +74,7 @@ EXPLORERS = {
     "reach": explore_reach,
     "ring": lambda: explore_ring(window=4, prompt=9, chunk=3, step=2),
     "budget": explore_budget,
+    "roofline": explore_roofline,
 }
 
 
