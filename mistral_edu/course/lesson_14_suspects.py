@@ -84,9 +84,8 @@ BOTTLENECK = Exercise(
 
 You may time two or three workloads. Each is `(batch, tokens, context, bits)`: texts at once (1 to
 64), tokens of each that pass through (1 in decoding, up to 4,096 of a prompt), tokens seen before
-(1 to 32,768), bits of a weight (4, 8 or 16). You do not know how fast anything is: only the ratio
-to your *first* workload counts. Choose them so that any two suspects differ at least twofold in
-some ratio. There are many right answers.""",
+(1 to 32,768), bits of a weight (4, 8 or 16). Only times relative to your *first* workload count.
+Choose so that any two suspects differ at least twofold in one of them. Many answers are right.""",
     stub="workloads = ...  # for example: [(1, 1, 128, 16), (8, 1, 128, 16)]",
     check=by_claims(
         (
