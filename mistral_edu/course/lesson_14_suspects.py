@@ -50,6 +50,12 @@ def named(workloads, suspect):
     return all(told_apart(workloads, suspect, other) for other in others)
 
 
+def tells(suspect):
+    """The claim that a suspect is told from all others."""
+    text = f"it tells *{suspect}* from the other four"
+    return Claim(text, lambda workloads: named(workloads, suspect))
+
+
 def is_a_plan(workloads):
     """Whether these are two or three workloads that the 7B can be given."""
     fits = all(
@@ -90,10 +96,7 @@ Choose so that any two suspects differ at least twofold in one of them. Many ans
     check=by_claims(
         (
             Claim("there are two or three workloads, each within the limits", is_a_plan),
-            *(
-                Claim(f"it tells *{suspect}* from the other four", lambda w, s=suspect: named(w, s))
-                for suspect in (WEIGHTS, CACHE, ARITHMETIC, STARTING, CHOOSING)
-            ),
+            *map(tells, (WEIGHTS, CACHE, ARITHMETIC, STARTING, CHOOSING)),
         ),
         ask=(
             "What if two suspects take half of the time each: what would your ratios show?",

@@ -90,12 +90,12 @@ def recorded_machine() -> Machine:
     """The machine of the recorded benchmark, by the limits measured with it.
 
     >>> recorded_machine().name
-    'Xeon with AMX, 2 cores, recorded'
+    'Xeon, 2 cores, recorded'
     """
     limits = recorded()["settings"]["limits"]
     multiply = {kind: 1e9 * limits[kind][f"matmul {kind}"]["median"] for kind in limits}
     read = 1e9 * limits["bfloat16"]["read"]["median"]
-    return Machine("Xeon with AMX, 2 cores, recorded", read, multiply)
+    return Machine("Xeon, 2 cores, recorded", read, multiply)
 
 
 def measured_machine() -> Machine:
