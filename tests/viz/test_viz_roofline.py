@@ -142,5 +142,6 @@ def test_marks_stand_at_their_shares() -> None:
     (axes,) = figure(FRAMES["limit sweep"]).axes
     marks = {line.get_label(): line for line in axes.lines if line.get_marker() not in ("None", "")}
     assert list(marks["engine"].get_xdata()) == pytest.approx([110, 50])
+    assert list(marks["engine"].get_ydata()) == [0, 1]
     assert list(marks["plain model"].get_ydata()) == [0]
     assert marks["engine"].get_marker() != marks["plain model"].get_marker()
