@@ -4,9 +4,9 @@
     explore_mask(window=4)                              # alive, the same figure
 
 `frame.py`, `style.py`, `render.py` and `explorer.py` are the frame around every topic; each topic
-is one concept: `mask`, `reach`, `ring`, `budget`, `shapes`, `tile_sweep`, `shards`. A sweep of
-cases (`memory_sweep`, `reach_sweep`, `chunk_sweep`, `speed_up`, `shards_sweep`) draws what a lesson
-has measured.
+is one concept: `mask`, `reach`, `ring`, `budget`, `shapes`, `tile_sweep`, `shards`, `roofline`. A
+sweep of cases (`memory_sweep`, `reach_sweep`, `chunk_sweep`, `speed_up`, `shards_sweep`,
+`limit_sweep`) draws what a lesson has measured.
 """
 
 from mistral_edu.viz.budget import BudgetFrame, budget_frame
@@ -14,6 +14,8 @@ from mistral_edu.viz.budget_figure import explore_budget, preset_models
 from mistral_edu.viz.chunk_sweep import ChunkSweepFrame, chunk_sweep_frame
 from mistral_edu.viz.explorer import Explorer
 from mistral_edu.viz.frame import Frame
+from mistral_edu.viz.limit_sweep import LimitSweepFrame, limit_sweep_frame
+from mistral_edu.viz.machines import H200, Machine, measured_machine, recorded, recorded_machine
 from mistral_edu.viz.mask import MaskFrame, mask_frame
 from mistral_edu.viz.mask_figure import explore_mask
 from mistral_edu.viz.memory_sweep import MemorySweepFrame, memory_sweep_frame
@@ -23,6 +25,8 @@ from mistral_edu.viz.render import Picture, figure, show
 from mistral_edu.viz.replay import replay
 from mistral_edu.viz.ring import RingFrame, ring_frame, ring_steps
 from mistral_edu.viz.ring_figure import explore_ring
+from mistral_edu.viz.roofline import RooflineFrame, roofline_frame
+from mistral_edu.viz.roofline_figure import explore_roofline
 from mistral_edu.viz.shapes import ShapesFrame, shapes_frame
 from mistral_edu.viz.shards import ShardsFrame, shards_frame
 from mistral_edu.viz.shards_figure import explore_shards
@@ -32,16 +36,20 @@ from mistral_edu.viz.tile_sweep import TileFrame, tile_frame, tile_steps
 from mistral_edu.viz.tile_sweep_figure import explore_tiles
 
 __all__ = [
+    "H200",
     "BudgetFrame",
     "ChunkSweepFrame",
     "Explorer",
     "Frame",
+    "LimitSweepFrame",
+    "Machine",
     "MaskFrame",
     "MemorySweepFrame",
     "Picture",
     "ReachFrame",
     "ReachSweepFrame",
     "RingFrame",
+    "RooflineFrame",
     "ShapesFrame",
     "ShardsFrame",
     "ShardsSweepFrame",
@@ -53,17 +61,23 @@ __all__ = [
     "explore_mask",
     "explore_reach",
     "explore_ring",
+    "explore_roofline",
     "explore_shards",
     "explore_tiles",
     "figure",
+    "limit_sweep_frame",
     "mask_frame",
+    "measured_machine",
     "memory_sweep_frame",
     "preset_models",
     "reach_frame",
     "reach_sweep_frame",
+    "recorded",
+    "recorded_machine",
     "replay",
     "ring_frame",
     "ring_steps",
+    "roofline_frame",
     "shapes_frame",
     "shards_frame",
     "shards_sweep_frame",

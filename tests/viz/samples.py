@@ -3,13 +3,16 @@
 from mistral_edu.config import MistralConfig
 from mistral_edu.experiments.record import read
 from mistral_edu.viz import (
+    H200,
     budget_frame,
     chunk_sweep_frame,
+    limit_sweep_frame,
     mask_frame,
     memory_sweep_frame,
     reach_frame,
     reach_sweep_frame,
     ring_frame,
+    roofline_frame,
     shapes_frame,
     shards_frame,
     shards_sweep_frame,
@@ -65,6 +68,13 @@ FRAMES = {
     "budget of the 7B": budget_frame(SEVEN_B, "Mistral-7B", batch=64, context=131072),
     "budget of one component": budget_frame(SEVEN_B, "Mistral-7B", component="attention k"),
     "budget of a small model": budget_frame(SMALL, "small", context=1, component="head"),
+    "roofline, bound by memory": roofline_frame(),
+    "roofline, bound by arithmetic": roofline_frame(precision="float32", batch=64, context=128),
+    "roofline of a fast machine": roofline_frame(H200, "int4", batch=64, context=128),
+    "limit sweep": limit_sweep_frame(
+        {"batch 1": 20.0, "batch 8": 100.0},
+        {"batch 1": {"engine": 22.0, "plain model": 16.0}, "batch 8": {"engine": 50.0}},
+    ),
     "memory, one flat line": memory_sweep_frame(
         CONTEXTS,
         {

@@ -24,6 +24,7 @@ from mistral_edu.viz import (
     explore_mask,
     explore_reach,
     explore_ring,
+    explore_roofline,
     explore_shards,
     explore_tiles,
     figure,
@@ -77,6 +78,7 @@ EXPLORERS = {
     "budget": explore_budget,
     "tiles": lambda: explore_tiles(window=6, tile=4, step=5),
     "shards": explore_shards,
+    "roofline": explore_roofline,
 }
 
 
