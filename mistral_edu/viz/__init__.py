@@ -15,7 +15,7 @@ from mistral_edu.viz.chunk_sweep import ChunkSweepFrame, chunk_sweep_frame
 from mistral_edu.viz.explorer import Explorer
 from mistral_edu.viz.frame import Frame
 from mistral_edu.viz.limit_sweep import LimitSweepFrame, limit_sweep_frame
-from mistral_edu.viz.machines import H200, Machine, measured_machine, recorded, recorded_machine
+from mistral_edu.viz.machines import H200, Machine, measured_machine, recorded_machine
 from mistral_edu.viz.mask import MaskFrame, mask_frame
 from mistral_edu.viz.mask_figure import explore_mask
 from mistral_edu.viz.memory_sweep import MemorySweepFrame, memory_sweep_frame
@@ -72,7 +72,6 @@ __all__ = [
     "preset_models",
     "reach_frame",
     "reach_sweep_frame",
-    "recorded",
     "recorded_machine",
     "replay",
     "ring_frame",

@@ -12,18 +12,16 @@ Conventions
     what was reached: a measured limit may be passed by code that reads better than the measuring.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from mistral_edu.bench import ceilings
-from mistral_edu.paths import data_dir
+from mistral_edu.experiments.record import read
 from mistral_edu.viz.workload import Work, number_type
 
-RECORD = "bench-small229.json"
+RECORD = "bench-small229"
 
 
 @dataclass(frozen=True)
@@ -72,30 +70,17 @@ class Machine:
 H200 = Machine("H200, data sheet", 4.8e12, {"float32": 67e12, "bfloat16": 989e12})
 
 
-def recorded(name: str = RECORD) -> dict[str, Any]:
-    """One of the project's measurements, as it was written.
-
-    Raises:
-        FileNotFoundError: for a name that is not in data/measurements.
-
-    >>> recorded("seven_b.json")["settings"]["parameters"]
-    7241732096
-    """
-    path = data_dir() / "measurements" / name
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
-
-
 def recorded_machine() -> Machine:
     """The machine of the recorded benchmark, by the limits measured with it.
 
     >>> recorded_machine().name
-    'Xeon, 2 cores, recorded'
+    'recorded machine, 2 cores'
     """
-    limits = recorded()["settings"]["limits"]
+    record = read(RECORD)
+    limits, cores = record["settings"]["limits"], record["machine"]["cores"]
     multiply = {kind: 1e9 * limits[kind][f"matmul {kind}"]["median"] for kind in limits}
-    read = 1e9 * limits["bfloat16"]["read"]["median"]
-    return Machine("Xeon, 2 cores, recorded", read, multiply)
+    name = f"recorded machine, {cores} cores"
+    return Machine(name, 1e9 * limits["bfloat16"]["read"]["median"], multiply)
 
 
 def measured_machine() -> Machine:

@@ -6,6 +6,7 @@ from samples import FRAMES, SEVEN_B, SMALL
 
 from mistral_edu import MistralForCausalLM
 from mistral_edu.bench import costs
+from mistral_edu.experiments.record import read
 from mistral_edu.quantized_model import quantize_model, weight_bytes
 from mistral_edu.viz import (
     H200,
@@ -13,7 +14,6 @@ from mistral_edu.viz import (
     explore_roofline,
     figure,
     limit_sweep_frame,
-    recorded,
     recorded_machine,
     roofline_frame,
     workload,
@@ -87,7 +87,7 @@ def test_the_crossover_is_the_first_batch_that_arithmetic_binds(
 
 
 def test_the_recorded_limits_are_the_recorded_ones() -> None:
-    machine, limits = recorded_machine(), recorded()["settings"]["limits"]
+    machine, limits = recorded_machine(), read("bench-small229")["settings"]["limits"]
     assert machine.read == 1e9 * limits["bfloat16"]["read"]["median"]
     assert machine.rate("int4") == 1e9 * limits["bfloat16"]["matmul bfloat16"]["median"]
 
