@@ -15,9 +15,9 @@ Conventions
     Engine and model share their weights: change them in place and the engine follows; after the
     model was moved or cast, make a new engine.
     One engine continues one batch at a time. It is made of `engine_linear` and `engine_ways` (the
-    matrices), `engine_kernel` and `engine_compiled` (a step in compiled code), `engine_layer`,
-    `engine_ring` (the cache), `engine_attention`, `engine_passes`, `engine_graph` (replay) and
-    `engine_steps` (the loop).
+    matrices), `engine_rows` (what lies between them), `engine_kernel` and `engine_compiled` (the
+    same in compiled code), `engine_layer`, `engine_ring` (the cache), `engine_attention`,
+    `engine_passes`, `engine_graph` (replay) and `engine_steps` (the loop).
 """
 
 from collections.abc import Callable, Iterator
