@@ -112,11 +112,13 @@ static void deal(const float *x, float *to, long in, long rows) {
 template <Order order, int outs, class Weight>
 static inline void by_all(const Weight *w, const float *x, float *y, long in, long out, long rows) {
     const long next = room_for(in, order);
-    for (; rows >= 8; rows -= 8, x += 8 * next, y += 8 * out)
-        block<order, outs, 8>(w, x, y, in, out);
-    for (; rows >= 4; rows -= 4, x += 4 * next, y += 4 * out)
-        block<order, outs, 4>(w, x, y, in, out);
-    if (rows == 3) block<order, outs, 3>(w, x, y, in, out);
+    if constexpr (outs <= 4) {  // there are registers for so many sums
+        for (; rows >= 8; rows -= 8, x += 8 * next, y += 8 * out)
+            block<order, outs, 8>(w, x, y, in, out);
+        for (; rows >= 4; rows -= 4, x += 4 * next, y += 4 * out)
+            block<order, outs, 4>(w, x, y, in, out);
+        if (rows == 3) block<order, outs, 3>(w, x, y, in, out);
+    }
     if (rows == 2) block<order, outs, 2>(w, x, y, in, out);
     if (rows == 1) block<order, outs, 1>(w, x, y, in, out);
 }

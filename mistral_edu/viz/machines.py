@@ -9,7 +9,7 @@ Lesson: 14_the_full_7b.
 
 Conventions
     Bytes and operations a second, decimal. A data sheet states what was built in, a measurement
-    what was reached: a measured limit may be passed by code that reads better than the measuring.
+    what was reached.
 """
 
 from collections.abc import Mapping
