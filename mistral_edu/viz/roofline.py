@@ -135,9 +135,10 @@ def roofline_frame(
     Raises:
         ValueError: for a batch or a context below 1, or another precision.
 
-    >>> frame = roofline_frame(batch=8, context=128)
-    >>> round(frame.limit, 1), frame.bound, frame.crossover
-    (13.6, 'memory', 88)
+    >>> from mistral_edu.viz.machines import H200
+    >>> frame = roofline_frame(H200, batch=8, context=128)
+    >>> round(frame.limit), frame.bound, frame.crossover
+    (2675, 'memory', 271)
     """
     if min(batch, context) < 1:
         raise ValueError(f"batch={batch} and context={context} must both be at least 1")

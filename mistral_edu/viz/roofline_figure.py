@@ -97,10 +97,10 @@ def explore_roofline(
             shown first.
         precision, batch, context: as in `roofline_frame`; the context a power of two from 128.
 
-    >>> explorer = explore_roofline()
+    >>> explorer = explore_roofline({"H200": H200})
     >>> explorer.controls["precision"].value = "int8"
     >>> f"{explorer.frame.limit:.1f}", explorer.frame.bound
-    ('3.1', 'memory')
+    ('616.6', 'memory')
     """
     machines = machines or {machine.name: machine for machine in (recorded_machine(), H200)}
     controls = {
