@@ -9,11 +9,14 @@ Source: Vaswani et al. (arXiv 1706.03762), section 3.2.1; PyTorch's `scaled_dot_
 Lesson: 13_flash_attention.
 
 Conventions
-    Which path is exact is decided from positions. On a CPU they are looked at; elsewhere that
-    would stop the device at every layer, so a mask is passed without looking.
+    Which path is exact is decided from positions. On a CPU they are looked at, once for all layers
+    of a chunk; elsewhere that would stop the device, so a mask is passed without looking.
     Tensors reach the kernel with four axes: with three it falls back to writing the scores out.
     Off the CPU a mask and grouped heads together do the same: there the heads are repeated.
 """
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -21,8 +24,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from mistral_edu.sliding_window import visible
+from mistral_edu.spans import once_per_chunk
 
 CPU_CHUNK, DEVICE_CHUNK = 128, 1024  # queries that share one mask
+KEPT = 2**24  # pairs of a query and a key, a byte each, up to which masks wait for the next layer
 
 
 def sdpa_attention(
@@ -40,11 +45,11 @@ def sdpa_attention(
     tensor([[0., 0., 0., 0.],
             [1., 1., 1., 1.]])
     """
-    if q.shape[2] == 1:
-        return _one_query(q, k, v, q_positions, k_positions, window)
-    if may_look(q) and is_plainly_causal(q_positions, k_positions, window):
-        return functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
-    return _chunks_of_queries(q, k, v, q_positions, k_positions, window)
+    pieces = [
+        _attend(q[:, :, piece.rows], k[:, :, piece.columns], v[:, :, piece.columns], piece.sight)
+        for piece in _pieces(q_positions, k_positions, window)
+    ]
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=2)
 
 
 def may_look(x: Tensor) -> bool:
@@ -54,6 +59,66 @@ def may_look(x: Tensor) -> bool:
     (True, False)
     """
     return x.device.type == "cpu"
+
+
+@dataclass(frozen=True)
+class Sight:
+    """Who sees whom, as it is told to a kernel.
+
+    Args:
+        mask: pairs that see each other; None if all do, or if the next argument says it.
+        is_causal: query t sees the keys 0 … t.
+        blind: queries that see nothing; None if it is known that there are none.
+    """
+
+    mask: Bool[Tensor, "B one rows S"] | None = None
+    is_causal: bool = False
+    blind: Bool[Tensor, "B one rows one"] | None = None
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some queries in a row, the columns of keys that hold all they see, and their sight."""
+
+    rows: slice
+    columns: slice
+    sight: Sight
+
+
+def cut(
+    q_positions: Int[Tensor, "B T"], k_positions: Int[Tensor, "B S"], window: int | None
+) -> Iterator[Piece]:
+    """Cut a chunk into pieces, of which each needs one call of a kernel.
+
+    >>> at = torch.arange(200)[None]
+    >>> [(piece.rows.stop, piece.columns) for piece in cut(at, at, window=50)]
+    [(128, slice(0, 128, None)), (200, slice(79, 200, None))]
+    >>> [piece.sight for piece in cut(at, at, window=None)]
+    [Sight(mask=None, is_causal=True, blind=None)]
+    """
+    tokens, looks = q_positions.shape[1], may_look(q_positions)
+    if looks and tokens > 1 and is_plainly_causal(q_positions, k_positions, window):
+        yield Piece(slice(0, tokens), slice(0, tokens), Sight(is_causal=True))
+        return
+    size = CPU_CHUNK if looks else DEVICE_CHUNK
+    for start in range(0, tokens, size):
+        rows = slice(start, min(start + size, tokens))
+        at = q_positions[:, rows]
+        own = columns_seen(at, k_positions, window)
+        seen = visible(at, k_positions[:, own], window)[:, None]  # → (B, 1, rows, own)
+        yield Piece(rows, own, _sight(seen))
+
+
+_kept = once_per_chunk(lambda *at: list(cut(*at)))
+
+
+def _pieces(
+    q_positions: Int[Tensor, "B T"], k_positions: Int[Tensor, "B S"], window: int | None
+) -> Iterable[Piece]:
+    # Off the CPU masks cost little to make, and memory to keep.
+    is_small = q_positions.numel() * k_positions.shape[1] <= KEPT
+    make = _kept if is_small and may_look(q_positions) else cut
+    return make(q_positions, k_positions, window)
 
 
 def is_plainly_causal(
@@ -72,37 +137,6 @@ def is_plainly_causal(
     unbroken = start + torch.arange(length, device=start.device)
     at_home = (start >= 0).all() and (q_positions == unbroken).all()
     return bool(at_home and (k_positions == unbroken).all())
-
-
-def _one_query(
-    q: Float[Tensor, "B H one D"],
-    k: Float[Tensor, "B Hkv S D"],
-    v: Float[Tensor, "B Hkv S D"],
-    q_positions: Int[Tensor, "B one"],
-    k_positions: Int[Tensor, "B S"],
-    window: int | None,
-) -> Float[Tensor, "B H one D"]:
-    # The G heads that share a key/value head see the same keys: they are G rows of one head.
-    rows = q.reshape(q.shape[0], k.shape[1], -1, q.shape[3])  # (B, H, 1, D) → (B, Hkv, G, D)
-    seen = visible(q_positions, k_positions, window)[:, None]  # (B, 1, S) → (B, 1, 1, S)
-    return masked_attention(rows, k, v, seen).reshape(q.shape)
-
-
-def _chunks_of_queries(
-    q: Float[Tensor, "B H T D"],
-    k: Float[Tensor, "B Hkv S D"],
-    v: Float[Tensor, "B Hkv S D"],
-    q_positions: Int[Tensor, "B T"],
-    k_positions: Int[Tensor, "B S"],
-    window: int | None,
-) -> Float[Tensor, "B H T D"]:
-    size = CPU_CHUNK if may_look(q) else DEVICE_CHUNK
-    pieces = []
-    for rows, at in zip(q.split(size, dim=2), q_positions.split(size, dim=1), strict=True):
-        own = columns_seen(at, k_positions, window)
-        seen = visible(at, k_positions[:, own], window)[:, None]  # → (B, 1, chunk, own)
-        pieces.append(masked_attention(rows, k[:, :, own], v[:, :, own], seen))
-    return torch.cat(pieces, dim=2)
 
 
 def columns_seen(
@@ -140,12 +174,33 @@ def masked_attention(
     >>> masked_attention(x, x, x, seen)[0, 0, :, 0]
     tensor([0., 1.])
     """
-    if may_look(q) and seen.all():
-        return functional.scaled_dot_product_attention(q, k, v, enable_gqa=True)
-    if not may_look(q) and q.shape[1] != k.shape[1]:
-        k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for x in (k, v))
+    return _attend(q, k, v, _sight(seen))
+
+
+def _sight(seen: Bool[Tensor, "B one rows S"]) -> Sight:
+    looks = may_look(seen)
+    if looks and seen.all():
+        return Sight()
+    blind = ~seen.any(dim=-1, keepdim=True)
+    if looks and not blind.any():
+        return Sight(seen)
     # Kernels disagree on a row without a visible key (zeros, NaN; pytorch issues 103749, 110213).
     # Let such a row see everything, then discard what it saw.
-    blind = ~seen.any(dim=-1, keepdim=True)
-    out = functional.scaled_dot_product_attention(q, k, v, attn_mask=seen | blind, enable_gqa=True)
-    return out.masked_fill(blind, 0.0)
+    return Sight(seen | blind, blind=blind)
+
+
+def _attend(
+    q: Float[Tensor, "B H T D"],
+    k: Float[Tensor, "B Hkv S D"],
+    v: Float[Tensor, "B Hkv S D"],
+    sight: Sight,
+) -> Float[Tensor, "B H T D"]:
+    shape = q.shape
+    if shape[2] == 1:  # the G heads that share a key/value head see the same keys: G rows of one
+        q = q.reshape(shape[0], k.shape[1], -1, shape[3])  # (B, H, 1, D) → (B, Hkv, G, D)
+    if sight.mask is not None and not may_look(q) and q.shape[1] != k.shape[1]:
+        k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for x in (k, v))
+    out = functional.scaled_dot_product_attention(
+        q, k, v, attn_mask=sight.mask, is_causal=sight.is_causal, enable_gqa=True
+    ).reshape(shape)
+    return out if sight.blind is None else out.masked_fill(sight.blind, 0.0)

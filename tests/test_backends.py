@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.attention import flex_attention as library
 
-from mistral_edu import backends, sdpa_attention
+from mistral_edu import backends, sdpa_attention, sliding_window
 from tests.attention_cases import every_case, tensors
 from tests.models import random_ids, small_model
 
@@ -92,7 +92,7 @@ def test_a_query_that_sees_nothing_yields_zeros_and_finite_gradients(name, dtype
 
 def test_a_kernel_that_makes_nan_of_a_blind_row_does_no_harm(monkeypatch):
     # Kernels disagree: this CPU's gives zeros, others NaN. Here is one of the others.
-    def kernel(q, k, v, attn_mask, enable_gqa):
+    def kernel(q, k, v, attn_mask, is_causal, enable_gqa):
         k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
         scores = q @ k.mT / math.sqrt(q.shape[-1])
         return scores.masked_fill(~attn_mask, float("-inf")).softmax(-1) @ v
@@ -206,6 +206,32 @@ def test_one_query_brings_its_group_as_rows_and_a_full_ring_needs_no_mask(monkey
     ring = torch.tensor([[8, 9, 7], [3, 4, 5]])
     ((q, k, mask, is_causal),) = Recorder(monkeypatch).attend(torch.tensor([[9], [5]]), ring, 3)
     assert (q, k) == ((2, 2, 2, 6), (2, 2, 3, 6)) and mask is None and not is_causal
+
+
+@pytest.mark.parametrize(("most", "times"), [(10**6, 1), (100, 3)])
+@torch.no_grad()
+def test_masks_are_made_once_for_all_layers_if_they_are_small_enough_to_keep(
+    monkeypatch, most, times
+):
+    made = []
+
+    def visible(*at):
+        made.append(at)
+        return sliding_window.visible(*at)
+
+    monkeypatch.setattr(sdpa_attention, "visible", visible)
+    monkeypatch.setattr(sdpa_attention, "KEPT", most)
+    model = small_model(attention="sdpa", num_hidden_layers=3, sliding_window=4)
+    model(random_ids(model, 2, 11))
+    assert len(made) == times
+
+
+def test_where_every_query_sees_something_nothing_is_wiped_afterwards():
+    at = torch.arange(6)[None]
+    (piece,) = sdpa_attention.cut(at, at, 3)
+    assert piece.sight.mask is not None and piece.sight.blind is None
+    (piece,) = sdpa_attention.cut(torch.tensor([[-1, 0, 5]]), at, 3)
+    assert piece.sight.blind.flatten().tolist() == [True, False, False]
 
 
 def test_off_the_cpu_grouped_heads_are_repeated_where_there_is_a_mask(monkeypatch):
