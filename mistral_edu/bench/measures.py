@@ -11,13 +11,14 @@ Lesson: 14_the_full_7b.
 Conventions
     All peers are given the same random ids, which do not depend on what they score.
     A decoding block continues the text where the block before left it.
+    The lengths of the curve take turns too, for over minutes a machine may change its speed.
     "Full" is a prompt of W tokens, "wrapped" one of 2.5 W.
     A peer that knows no window is left out of the curve's far end, with the reason: it would take
     the rest of the day to attend to everything.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -30,7 +31,7 @@ from mistral_edu.bench.peers import Opened, Session
 from mistral_edu.bench.results import Case, Quantity, rows_of
 from mistral_edu.bench.roster import peer_named
 from mistral_edu.bench.sizes import random_ids, window_of
-from mistral_edu.bench.timing import Spread, Work, finisher, interleaved
+from mistral_edu.bench.timing import Name, Spread, Work, finisher, interleaved
 from mistral_edu.config import MistralConfig
 from mistral_edu.experiments.record import Row
 
@@ -111,12 +112,10 @@ class Bench:
                 session.close()
 
     def spreads(
-        self, work: Mapping[str, Work], value: Callable[[float], float], rounds: int | None = None
-    ) -> dict[str, Spread]:
+        self, work: Mapping[Name, Work], value: Callable[[float], float]
+    ) -> dict[Name, Spread]:
         """Measure work in turns, and make figures of its seconds."""
-        blocks = interleaved(
-            work, rounds or self.plan.rounds, finisher(self.device), discarded=DISCARDED
-        )
+        blocks = interleaved(work, self.plan.rounds, finisher(self.device), discarded=DISCARDED)
         return {name: Spread.of_blocks(found, value) for name, found in blocks.items()}
 
 
@@ -160,35 +159,45 @@ def contexts(config: MistralConfig) -> dict[str, int]:
 def decode(bench: Bench, batch: int, state: str, context: int) -> list[Row]:
     """Decode tokens one by one after a context; tokens a second over all rows."""
     bench.say(f"decode: batch {batch}, {state} window ({context} tokens)")
-    found = _step_seconds(bench, batch, context)
+    found = _step_seconds(bench, batch, [context])[context]
     rates = {name: _each(spread, lambda s: batch / s) for name, spread in found.items()}
     limit = batch / _step_limit(bench, batch, context)
     return rows_of(results.DECODE, bench.case(batch, context, state), rates, limit)
 
 
-def one_token(bench: Bench, windows: int) -> list[Row]:
-    """Milliseconds for one token at a text of so many windows, one row."""
-    context = windows * window_of(bench.config)
-    bench.say(f"one token: {windows} windows ({context} tokens)")
-    found = _step_seconds(bench, 1, context)
-    times = {name: _each(spread, lambda s: 1000 * s) for name, spread in found.items()}
-    limit = 1000 * _step_limit(bench, 1, context)
-    case = bench.case(1, context, f"{windows} windows")
-    return rows_of(results.PER_TOKEN, case, times, limit)
+def curve(bench: Bench) -> list[Row]:
+    """Milliseconds for one token of one row at texts of so many windows, all lengths in turns."""
+    contexts = {n * window_of(bench.config): n for n in bench.plan.windows}
+    bench.say(f"one token: texts of {', '.join(map(str, contexts))} tokens, in turns")
+    rows: list[Row] = []
+    for context, found in _step_seconds(bench, 1, list(contexts)).items():
+        times = {name: _each(spread, lambda s: 1000 * s) for name, spread in found.items()}
+        case = bench.case(1, context, f"{contexts[context]} windows")
+        rows += rows_of(results.PER_TOKEN, case, times, 1000 * _step_limit(bench, 1, context))
+    return rows
 
 
-def _step_seconds(bench: Bench, batch: int, context: int) -> dict[str, Spread]:
+def _step_seconds(
+    bench: Bench, batch: int, contexts: Sequence[int]
+) -> dict[int, dict[str, Spread]]:
+    """Seconds for a step, by the tokens before it and by peer; all of them in turns."""
     plan = bench.plan
     new = bench.ids(batch, plan.steps + plan.warm_up, seed=1).T
-    with bench.sessions(batch, context + plan.decoded, bench.ids(batch, context)) as sessions:
-        work = {
-            name: Work(
-                partial(_steps, session, new[plan.warm_up :]),
-                partial(_steps, session, new[: plan.warm_up]),
-            )
-            for name, session in sessions.items()
-        }
-        return bench.spreads(work, lambda seconds: seconds / plan.steps)
+    work: dict[tuple[str, int], Work] = {}
+    with ExitStack() as opened:
+        for context in contexts:
+            prompt = bench.ids(batch, context)
+            sessions = opened.enter_context(bench.sessions(batch, context + plan.decoded, prompt))
+            for name, session in sessions.items():
+                work[name, context] = Work(
+                    partial(_steps, session, new[plan.warm_up :]),
+                    partial(_steps, session, new[: plan.warm_up]),
+                )
+        found = bench.spreads(work, lambda seconds: seconds / plan.steps)
+    return {
+        context: {name: spread for (name, at), spread in found.items() if at == context}
+        for context in contexts
+    }
 
 
 def _steps(session: Session, columns: Tensor) -> None:

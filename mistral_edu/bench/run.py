@@ -181,9 +181,7 @@ def in_memory(bench: Bench) -> list[Row]:
     for batch in plan.batches:
         for state, context in measures.contexts(bench.config).items():
             rows += measures.decode(bench, batch, state, context)
-    for windows in plan.windows:
-        rows += measures.one_token(bench, windows)
-    return rows + measures.cache_held(bench)
+    return rows + measures.curve(bench) + measures.cache_held(bench)
 
 
 def in_fresh_processes(bench: Bench, material: Material) -> list[Row]:

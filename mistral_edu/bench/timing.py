@@ -17,12 +17,14 @@ Conventions
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 import torch
+
+Name = TypeVar("Name", bound=Hashable)
 
 TOLD = 0.2  # seconds of all cores, from which on shares of them mean something
 
@@ -77,7 +79,7 @@ class Spread:
         return cls.of([value(b.seconds) for b in blocks], max(b.others for b in blocks))
 
 
-def turns(names: Sequence[str], rounds: int) -> list[list[str]]:
+def turns(names: Sequence[Name], rounds: int) -> list[list[Name]]:
     """Who goes when: every round begins one contender later.
 
     >>> turns(["a", "b", "c"], 2)
@@ -88,11 +90,11 @@ def turns(names: Sequence[str], rounds: int) -> list[list[str]]:
 
 
 def interleaved(
-    contenders: Mapping[str, Work],
+    contenders: Mapping[Name, Work],
     rounds: int,
     finish: Callable[[], None] = lambda: None,
     discarded: int = 1,
-) -> dict[str, list[Block]]:
+) -> dict[Name, list[Block]]:
     """Measure every contender in turns.
 
     Args:
@@ -108,7 +110,7 @@ def interleaved(
     >>> {name: len(blocks) for name, blocks in found.items()}
     {'a': 3, 'b': 3}
     """
-    found: dict[str, list[Block]] = {name: [] for name in contenders}
+    found: dict[Name, list[Block]] = {name: [] for name in contenders}
     for number, order in enumerate(turns(list(contenders), discarded + rounds)):
         for name in order:
             block = timed(contenders[name], finish)

@@ -10,6 +10,8 @@ import torch
 from mistral_edu import MistralForCausalLM
 from mistral_edu.bench import ceilings, costs, loading, measures, memory, results, roster, sizes
 from mistral_edu.bench.agreement import compare
+from mistral_edu.bench.ceilings import Ceilings
+from mistral_edu.bench.measures import Bench, Plan
 from mistral_edu.bench.mistral_inference_peer import MistralInferenceSession, original_folder
 from mistral_edu.bench.ours import EngineSession, PlainSession
 from mistral_edu.bench.peers import Material
@@ -377,3 +379,34 @@ def test_a_peer_without_a_window_is_not_followed_to_the_far_end(monkeypatch):
     assert [(one["peer"], "too many" in one["reason"]) for one in bench.failures] == [
         ("llama.cpp", True)
     ]
+
+
+def test_the_lengths_of_a_curve_take_turns_and_each_session_has_its_own_prompt():
+    order, prompts, config = [], [], small_config(sliding_window=4)
+
+    class Session(WrongSession):
+        def start(self, ids):
+            self.length = ids.shape[1]
+            prompts.append(self.length)
+
+        def step(self, ids):
+            order.append(self.length)
+
+        def close(self):
+            order.append("closed")
+
+    peer = opened_by(lambda batch, longest: Session(config))
+    limits = Ceilings(Spread.of([1.0]), Spread.of([1.0]), {})
+    plan = Plan(windows=(1, 2, 3), rounds=2, steps=1, warm_up=0)
+    bench = Bench(
+        {"plain": peer},
+        config,
+        torch.float32,
+        torch.device("cpu"),
+        limits,
+        plan,
+        lambda text: None,
+    )
+    found = measures.curve(bench)
+    assert [row["tokens"] for row in found] == [4, 8, 12] == prompts
+    assert order == [4, 8, 12, 8, 12, 4, 12, 4, 8] + ["closed"] * 3
