@@ -39,6 +39,7 @@ SHORT = 32  # tokens
 DISCARDED = 1  # rounds
 LONG_PROMPT = 4  # windows, for the bytes that a cache holds
 FAR = 16  # windows; how far a peer without one is followed
+USUAL, FEW = 2048, 3  # tokens of a prompt, and rounds for longer ones
 
 
 @dataclass(frozen=True)
@@ -55,13 +56,18 @@ class Plan:
         starts: fresh processes for each peer.
     """
 
-    prompts: tuple[int, ...] = (512, 2048)
+    prompts: tuple[int, ...] = (512, USUAL, 8192, 32768)
     batches: tuple[int, ...] = (1, 8)
     windows: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
     rounds: int = 7
     steps: int = 8
     warm_up: int = 2
     starts: int = 3
+
+    @property
+    def usual(self) -> int:
+        """The longest prompt that is not beyond the usual."""
+        return max(min(length, USUAL) for length in self.prompts)
 
     @property
     def decoded(self) -> int:
@@ -112,10 +118,14 @@ class Bench:
                 session.close()
 
     def spreads(
-        self, work: Mapping[Name, Work], value: Callable[[float], float]
+        self,
+        work: Mapping[Name, Work],
+        value: Callable[[float], float],
+        rounds: int,
+        discarded: int,
     ) -> dict[Name, Spread]:
         """Measure work in turns, and make figures of its seconds."""
-        blocks = interleaved(work, self.plan.rounds, finisher(self.device), discarded=DISCARDED)
+        blocks = interleaved(work, rounds, finisher(self.device), discarded)
         return {name: Spread.of_blocks(found, value) for name, found in blocks.items()}
 
 
@@ -133,7 +143,8 @@ def prefill(bench: Bench, tokens: int, quantity: Quantity = results.PREFILL) -> 
     with bench.sessions(1, tokens, prompt) as sessions:
         take_in = _first_token if to_first_token else _start
         work = {name: Work(partial(take_in, s, prompt)) for name, s in sessions.items()}
-        found = bench.spreads(work, value)
+        rounds = min(FEW, bench.plan.rounds) if tokens > USUAL else bench.plan.rounds
+        found = bench.spreads(work, value, rounds, discarded=0)  # each has taken it in once before
     return rows_of(quantity, bench.case(1, tokens), found, value(seconds))
 
 
@@ -193,7 +204,7 @@ def _step_seconds(
                     partial(_steps, session, new[plan.warm_up :]),
                     partial(_steps, session, new[: plan.warm_up]),
                 )
-        found = bench.spreads(work, lambda seconds: seconds / plan.steps)
+        found = bench.spreads(work, lambda s: s / plan.steps, plan.rounds, DISCARDED)
     return {
         context: {name: spread for (name, at), spread in found.items() if at == context}
         for context in contexts

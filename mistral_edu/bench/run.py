@@ -27,7 +27,6 @@ from mistral_edu.bench.timing import Spread, load_of_the_machine
 from mistral_edu.experiments.record import Clock, Measurement, Row
 
 QUICK = Plan(prompts=(512,), windows=(1, 2, 4), rounds=3, steps=4, starts=1)
-LONGEST = {"cpu": 2048, "cuda": 16384}
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Settings:
         dtypes: names of types.
         peers: names, or None for all that are not on request.
         quick: fewer blocks and shorter texts, to see that all is well.
-        longest: tokens of the longest prompt; None goes by the device.
+        longest: tokens of the longest prompt; None means 32,768.
         device: "cpu" or "cuda"; None takes a GPU if there is one.
     """
 
@@ -59,14 +58,14 @@ class Settings:
     def plan(self) -> Plan:
         """How much is measured.
 
-        >>> Settings(longest=4096, device="cpu").plan.prompts, Settings(quick=True).plan.prompts
+        >>> Settings(longest=4096).plan.prompts, Settings(quick=True).plan.prompts
         ((512, 2048, 4096), (512,))
         """
-        if self.quick:
-            return QUICK
-        longest = self.longest or LONGEST[self.where.type]
-        lengths = [length for length in (512, 2048, 4096, 16384) if length < longest]
-        return replace(Plan(), prompts=(*lengths, longest))
+        plan = QUICK if self.quick else Plan()
+        if self.longest is None:
+            return plan
+        lengths = [length for length in plan.prompts if length < self.longest]
+        return replace(plan, prompts=(*lengths, self.longest))
 
     @property
     def command(self) -> str:
@@ -186,7 +185,7 @@ def in_memory(bench: Bench) -> list[Row]:
 
 def in_fresh_processes(bench: Bench, material: Material) -> list[Row]:
     """Loading and peak memory, each peer in processes of its own, in turns."""
-    prompt = max(bench.plan.prompts)
+    prompt = bench.plan.usual
     seen: dict[str, list[dict[str, float]]] = {}
     for number in range(bench.plan.starts):
         for name in bench.peers:

@@ -381,32 +381,47 @@ def test_a_peer_without_a_window_is_not_followed_to_the_far_end(monkeypatch):
     ]
 
 
+class Noted(WrongSession):
+    """A session that writes down what it is asked."""
+
+    def __init__(self, config, notes):
+        super().__init__(config)
+        self.notes, self.length = notes, 0
+
+    def start(self, ids):
+        self.length = ids.shape[1]
+        self.notes.append(("start", self.length))
+
+    def step(self, ids):
+        self.notes.append(("step", self.length))
+
+    def close(self):
+        self.notes.append(("close", self.length))
+
+
+def noting_bench(plan):
+    """A bench of one peer, and the notes of its sessions."""
+    config, notes, one = small_config(sliding_window=4), [], Spread.of([1.0])
+    peer = opened_by(lambda batch, longest: Noted(config, notes))
+    limits, device = Ceilings(one, one, {"float32": one}), torch.device("cpu")
+    return Bench({"plain": peer}, config, torch.float32, device, limits, plan, str), notes
+
+
 def test_the_lengths_of_a_curve_take_turns_and_each_session_has_its_own_prompt():
-    order, prompts, config = [], [], small_config(sliding_window=4)
-
-    class Session(WrongSession):
-        def start(self, ids):
-            self.length = ids.shape[1]
-            prompts.append(self.length)
-
-        def step(self, ids):
-            order.append(self.length)
-
-        def close(self):
-            order.append("closed")
-
-    peer = opened_by(lambda batch, longest: Session(config))
-    limits = Ceilings(Spread.of([1.0]), Spread.of([1.0]), {})
-    plan = Plan(windows=(1, 2, 3), rounds=2, steps=1, warm_up=0)
-    bench = Bench(
-        {"plain": peer},
-        config,
-        torch.float32,
-        torch.device("cpu"),
-        limits,
-        plan,
-        lambda text: None,
-    )
+    bench, notes = noting_bench(Plan(windows=(1, 2, 3), rounds=2, steps=1, warm_up=0))
     found = measures.curve(bench)
-    assert [row["tokens"] for row in found] == [4, 8, 12] == prompts
-    assert order == [4, 8, 12, 8, 12, 4, 12, 4, 8] + ["closed"] * 3
+    assert [row["tokens"] for row in found] == [4, 8, 12]
+    assert notes[:3] == [("start", 4), ("start", 8), ("start", 12)]
+    assert [length for _, length in notes[3:12]] == [4, 8, 12, 8, 12, 4, 12, 4, 8]
+    assert [what for what, _ in notes[3:]] == ["step"] * 9 + ["close"] * 3
+
+
+@pytest.mark.parametrize(("tokens", "blocks"), [(8, 5), (9, measures.FEW)])
+def test_a_long_prompt_is_taken_in_less_often(monkeypatch, tokens, blocks):
+    monkeypatch.setattr(measures, "USUAL", 8)
+    bench, notes = noting_bench(Plan(prompts=(tokens,), rounds=5))
+    (row,) = measures.prefill(bench, tokens)
+    assert row["blocks"] == blocks and notes == [("start", tokens)] * (1 + blocks) + [
+        ("close", tokens)
+    ]
+    assert bench.plan.usual == 8
