@@ -66,6 +66,7 @@ ONLINE = Exercise(
             ([[1.0], [3.0], [2.0, 5.0], [4.0]],),
             ([[-1000.0], [1000.0, 999.0]],),
             ([[1000.0], [-1000.0]],),
+            ([[-3.0], [-2.0, -4.0]],),
         ],
         truth=library_online,
     ),
@@ -92,6 +93,15 @@ ONLINE = Exercise(
             online_with(lambda old, new: math.exp(old - new), lambda old, scores: max(scores)),
             "m is the maximum of the newest chunk only; a later chunk may hold smaller scores",
             says="newest chunk only",
+        ),
+        Mutant(
+            online_with(
+                lambda old, new: math.exp(max(old, 0.0) - new),
+                lambda old, scores: max(old, 0.0, *scores),
+            ),
+            "m begins at 0 and stays there when every score is below: the greatest of no scores "
+            "is −∞",
+            says="begins at 0",
         ),
         Mutant(
             lambda chunks: (
@@ -143,6 +153,7 @@ TILES = Exercise(
     check=by_cases(
         [
             (0, 4, 4),
+            (0, 2, 8),
             (1, 4, 1),
             (1, 4, 4),
             (2, 4, 5),
