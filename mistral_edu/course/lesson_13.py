@@ -15,6 +15,34 @@ from mistral_edu.course.lesson_13_probe import PROBE
 from mistral_edu.online_softmax import absorb, nothing_yet, tiles_to_visit
 
 
+class ChunksAreGone(RuntimeError):
+    """Somebody goes through the chunks a second time."""
+
+
+class PassingBy(list):
+    """Chunks that can be gone through once.
+
+    >>> chunks = PassingBy([[1.0], [2.0]])
+    >>> max(map(max, chunks))
+    2.0
+    >>> sum(map(sum, chunks))
+    Traceback (most recent call last):
+    mistral_edu.course.lesson_13.ChunksAreGone: you have gone through the chunks once already
+    """
+
+    gone = False
+
+    def __iter__(self):
+        if self.gone:
+            raise ChunksAreGone("you have gone through the chunks once already")
+        self.gone = True
+        return super().__iter__()
+
+
+def once(answer, chunks):
+    return answer(PassingBy(chunks))
+
+
 def online(chunks):
     greatest, total = -math.inf, 0.0
     for scores in chunks:
@@ -46,12 +74,16 @@ def online_with(rescale, newest=lambda old, scores: max(old, *scores)):
     return answer
 
 
+def unscaled(scores):
+    return max(scores), sum(map(math.exp, scores))
+
+
 ONLINE = Exercise(
     id="13.online",
     title="Max and sum in one pass",
     difficulty=2,
     minutes=8,
-    task="Scores arrive in chunks, and each chunk is gone once the next one comes. Write "
+    task="Scores arrive in chunks, and you may go through them only once. Write "
     "`online(chunks)` for a list of non-empty lists of numbers: return `(m, l)`, the greatest "
     "score and the sum of e^(s − m) over all scores. Scores may be as large as ±1000, where a bare "
     "`math.exp` fails. `math` is imported.",
@@ -66,8 +98,10 @@ ONLINE = Exercise(
             ([[1.0], [3.0], [2.0, 5.0], [4.0]],),
             ([[-1000.0], [1000.0, 999.0]],),
             ([[1000.0], [-1000.0]],),
+            ([[-3.0], [-2.0, -4.0]],),
         ],
         truth=library_online,
+        run=once,
     ),
     hints=(
         "Which two numbers must survive from chunk to chunk? What are they before the first one?",
@@ -94,12 +128,27 @@ ONLINE = Exercise(
             says="newest chunk only",
         ),
         Mutant(
-            lambda chunks: (
-                max(max(scores) for scores in chunks),
-                sum(math.exp(s) for scores in chunks for s in scores),
+            online_with(
+                lambda old, new: math.exp(max(old, 0.0) - new),
+                lambda old, scores: max(old, 0.0, *scores),
             ),
+            "m begins at 0 and stays there when every score is below: the greatest of no scores "
+            "is −∞",
+            says="begins at 0",
+        ),
+        Mutant(
+            lambda chunks: unscaled([s for scores in chunks for s in scores]),
             "the sum is of e^s, without the maximum taken off: it overflows at a score of 710",
             says="without the maximum",
+        ),
+        Mutant(
+            lambda chunks: (
+                greatest := max(max(scores) for scores in chunks),
+                sum(math.exp(s - greatest) for scores in chunks for s in scores),
+            ),
+            "you look for the maximum first and sum after: that is two passes, and the chunks "
+            "have gone by",
+            says="two passes",
         ),
     ),
 )
@@ -143,6 +192,7 @@ TILES = Exercise(
     check=by_cases(
         [
             (0, 4, 4),
+            (0, 2, 8),
             (1, 4, 1),
             (1, 4, 4),
             (2, 4, 5),

@@ -36,7 +36,7 @@ LEAST = Exercise(
     'query sees every key; `"causal"`, query number t of the list sees exactly keys number 0 to '
     't; `"mask"`, pair by pair. Write `least(queries, keys, window)`: the first of the three '
     "that is exact. `queries` and `keys` are lists of positions in any order, −1 for padding or "
-    "an empty slot.",
+    "an empty slot: such a query sees nothing, and such a key is seen by nobody.",
     stub='''def least(queries, keys, window):
     """The cheapest exact way: "everything", "causal" or "mask"."""
     ...''',
@@ -51,6 +51,9 @@ LEAST = Exercise(
             ([5, 6, 7], [5, 6, 7], 3),
             ([3, 4], [1, 2, 3, 4], 4),
             ([-1, 0, 1], [-1, 0, 1], 4),
+            ([0, 1, -1], [0, 1, -1], 4),
+            ([0, 1], [0, 1, -1, -1], 4),
+            ([5], [5], 4),
         ],
         truth=library_least,
     ),
@@ -92,6 +95,29 @@ LEAST = Exercise(
             ),
             "equally many queries and keys within the window are not enough: padding sees nothing",
             says="padding sees nothing",
+        ),
+        Mutant(
+            lambda queries, keys, window: least([i for i in queries if i >= 0], keys, window),
+            "a padded query is a query too: it sees nothing, and the kernel has to be told",
+            says="a query too",
+        ),
+        Mutant(
+            lambda queries, keys, window: (
+                "mask"
+                if 1 < len(queries) != len(keys) and least(queries, keys, window) == "causal"
+                else least(queries, keys, window)
+            ),
+            "a triangle may have more keys than queries, where those to its right are empty slots",
+            says="empty slots",
+        ),
+        Mutant(
+            lambda queries, keys, window: (
+                "causal"
+                if least(queries, keys, window) == "everything" and len(queries) == len(keys) == 1
+                else least(queries, keys, window)
+            ),
+            "one query with one key is a triangle and also everything: the cheaper way comes first",
+            says="comes first",
         ),
     ),
 )

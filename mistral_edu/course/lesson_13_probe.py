@@ -119,7 +119,8 @@ PROBE = Exercise(
     minutes=15,
     open_ended=True,
     task="Four tiled sweeps each have one mistake: no rescaling; W + 1 keys; a tile cut by the "
-    "window's old edge is skipped; who is later is judged by places *inside* the tile. Write "
+    "window's old edge is skipped; a key whose place *inside* its tile is later than the query's "
+    "in its own is hidden. Write "
     "`probe(window, tile)`: two lists, the score that each key gets from every query, and its "
     "value. The check runs the right sweep and the broken ones on them, always with `tile` less "
     "than `window`. Many answers are right; use at most 3 · `window` keys.",

@@ -6,6 +6,7 @@ import torch
 from mistral_edu.experiments import attention
 from mistral_edu.experiments.attention import Place, matrices_fit, present
 from mistral_edu.experiments.attention_figure import finding
+from mistral_edu.experiments.record import read
 from tests.models import small_config
 
 CPU = torch.device("cpu")
@@ -92,5 +93,21 @@ def test_the_figure_and_its_title_come_from_the_table(measured, tmp_path):
     assert path.read_bytes()[1:4] == b"PNG"
     assert "At 24 tokens a forward pass is" in measured.finding
     assert measured.finding.endswith(", window 8)")
+    assert "(float32" in measured.finding
     native = [row for row in measured.rows if row["backend"] == "eager"]
     assert finding(native, 8).startswith("Native attention alone")
+
+
+def test_a_lead_over_native_attention_in_another_type_is_no_finding():
+    row = {"what": "model", "length": 64, "backend": "sdpa", "extra_bytes": None}
+    rows = [
+        row | {"dtype": "float32", "speed_up": 2.0},
+        row | {"dtype": "bfloat16", "speed_up": 9.0},
+    ]
+    assert "2.0 times" in finding(rows, 8) and "(float32, window 8)" in finding(rows, 8)
+
+
+def test_the_recorded_finding_follows_from_the_recorded_rows():
+    found = read("attention")
+    window = found["settings"]["model"]["sliding_window"]
+    assert found["finding"] == finding(found["rows"], window)
