@@ -46,6 +46,10 @@ def a_cache_for_all_heads(config, batch, context, size):
     return alone + (bytes_read(config, batch, context, size) - alone) * heads // shared
 
 
+def one_token_more(config, batch, context, size):
+    return bytes_read(config, batch, context + 1, size)
+
+
 def library_bytes(config, batch, context, size):
     dtype = torch.float32 if size == 4 else torch.bfloat16
     return costs.step_bytes(MistralConfig(**config), batch, context, dtype)
@@ -78,8 +82,8 @@ BYTES = Exercise(
     difficulty=2,
     minutes=10,
     task="""Write `bytes_read(config, batch, context, size)`: how many bytes must be read to decode
-one token for each of `batch` rows, if every row has seen `context` tokens and a number takes `size`
-bytes. `config` is a dict with the names of a `config.json`:
+one token for each of `batch` rows, if every row has seen `context` tokens (the one it is at
+included) and a number takes `size` bytes. `config` is a dict with the names of a `config.json`:
 
 - `hidden_size`, `intermediate_size`, `vocab_size`, `num_hidden_layers`;
 - `num_attention_heads`, `num_key_value_heads`, `head_dim`, `sliding_window`.
@@ -122,6 +126,11 @@ and the head. Of the embedding table a step reads a single row: leave it out."""
             a_cache_for_all_heads,
             "every query head has a key of its own; they share the key/value heads",
             says="share the key/value heads",
+        ),
+        Mutant(
+            one_token_more,
+            "the token at hand is counted twice; `context` includes it",
+            says="counted twice",
         ),
     ),
 )

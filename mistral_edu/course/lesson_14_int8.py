@@ -43,6 +43,16 @@ def truncated(weight):
     return (weight / steps).to(torch.int8), steps
 
 
+def largest_with_its_sign(weight):
+    steps = (weight.amax(dim=0) / 127).clamp(min=1e-30)
+    return (weight / steps).round().clamp(-127, 127).to(torch.int8), steps
+
+
+def a_128th(weight):
+    steps = (weight.abs().amax(dim=0) / 128).clamp(min=1e-30)
+    return (weight / steps).round().clamp(-127, 127).to(torch.int8), steps
+
+
 def what_it_means(answer, weight):
     """Codes and the weights they stand for; a column of zeros may have any step above zero."""
     codes, steps = answer(weight)
@@ -105,6 +115,17 @@ occurs, and no step may be zero.""",
             truncated,
             "it cuts off instead of rounding, which doubles the largest error",
             says="cuts off",
+        ),
+        Mutant(
+            largest_with_its_sign,
+            "the largest is looked for with its sign: an output whose largest weight is negative "
+            "is cut off at a small positive one",
+            says="with its sign",
+        ),
+        Mutant(
+            a_128th,
+            "the largest weight would be 128 steps, which is no code; its code is 127",
+            says="no code",
         ),
     ),
 )

@@ -83,7 +83,8 @@ BOTTLENECK = Exercise(
     task="""The 7B is slow on some machine, and one of five suspects takes nearly all the time:
 
 - *reading the weights*: grows with their bits;
-- *reading the cache*: grows with the texts, and with their tokens up to the window of 4,096;
+- *reading the cache*: grows with the texts, and with the tokens seen before, up to the window of
+  4,096;
 - *arithmetic*: grows with the tokens that pass through, over all texts;
 - *starting operations*: the same for every pass;
 - *choosing tokens*: outside the model, once for each text.
@@ -119,18 +120,24 @@ Choose so that any two suspects differ at least twofold in one of them. Many ans
         ),
         Mutant(
             lambda: [(1, 1, 128, 16), (1, 1, 4096, 16)],
-            "only the context changes: it accuses the cache or nobody",
-            says="only the context changes",
+            "bits and passing tokens never change: it accuses the cache or nobody",
+            says="the cache or nobody",
         ),
         Mutant(
             lambda: [(1, 1, 4096, 16), (4, 16, 32768, 4)],
-            "the context grows beyond the window, where a ring reads no more than before",
+            "the cache grows as choosing does: the context stays, or it grows beyond the window, "
+            "where a ring reads no more than before",
             says="beyond the window",
         ),
         Mutant(
             lambda: [(1, 1, 64, 16), (4, 8, 4096, 16)],
             "the bits never change, so reading the weights looks like starting operations",
             says="bits never change",
+        ),
+        Mutant(
+            lambda: [(1, 1, 64, 16), (64, 1, 4096, 4)],
+            "a text never has more than one token to pass: arithmetic looks like choosing",
+            says="looks like choosing",
         ),
     ),
 )

@@ -18,7 +18,7 @@ from mistral_edu.viz.explorer import Explorer, choice, doublings, number
 from mistral_edu.viz.machines import H200, Machine, recorded_machine
 from mistral_edu.viz.render import draw
 from mistral_edu.viz.roofline import WIDEST_BATCH, RooflineFrame, prefixed, roofline_frame
-from mistral_edu.viz.style import BLUE, HATCH, INK, LINE, QUIET, VERMILLION, card, panel
+from mistral_edu.viz.style import BLUE, HATCH, INK, LINE, PAPER, QUIET, VERMILLION, card, panel
 from mistral_edu.viz.workload import PRECISIONS
 
 SHORTEST, LONGEST = 128, 4096
@@ -57,6 +57,9 @@ def _draw_roof(axes: Axes, frame: RooflineFrame) -> None:
     look: dict[str, Any] = {"size": 8.5, "color": INK, "va": "bottom"}
     words = f"multiplies {prefixed(flat, 'FLOP/s')}"
     axes.annotate(words, (MOST, flat), (-2, 4), textcoords="offset points", ha="right", **look)
+    foot = (ridge, _heights(machine)[0])
+    plate = {"fc": PAPER, "ec": "none", "pad": 1}  # lines may pass behind the word
+    axes.annotate("ridge", foot, (4, 5), textcoords="offset points", bbox=plate, zorder=6, **look)
     words = f"reads {prefixed(machine.read, 'B/s')}:\nspeed = reading × intensity"
     where = (0.02, 0.62)
     axes.annotate(words, where, xycoords="axes fraction", **look)

@@ -71,6 +71,19 @@ def test_flash_bounds_name_the_mistake_with_or_without_a_line_for_none(answer, s
     assert says in message.partition("This looks like: ")[2]
 
 
+@pytest.mark.parametrize(
+    ("workloads", "says"),
+    [
+        ([(1, 1, 1, 16), (8, 2, 1, 8)], "the context stays"),
+        ([(1, 1, 4096, 16), (64, 1, 128, 16)], "bits and passing tokens never change"),
+        ([(1, 1, 128, 16), (64, 1, 4096, 4)], "arithmetic looks like choosing"),
+    ],
+)
+def test_suspects_that_stay_together_are_named_by_a_cause_that_is_true(workloads, says):
+    message = registry.find("14.bottleneck").judge(workloads).message
+    assert says in message.partition("This looks like: ")[2]
+
+
 def test_the_machine_that_lesson_00_calls_large_enough_is_a_plan_that_fits():
     laptop = {"machine": "a laptop", "gigabytes": 16, "bytes_per_weight": 1, "batch": 1}
     plan = {**laptop, "context": 8192, "because": "eight bits cost a little accuracy"}

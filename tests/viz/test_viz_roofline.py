@@ -145,3 +145,10 @@ def test_marks_stand_at_their_shares() -> None:
     assert list(marks["engine"].get_ydata()) == [0, 1]
     assert list(marks["plain model"].get_ydata()) == [0]
     assert marks["engine"].get_marker() != marks["plain model"].get_marker()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_word_ridge_stands_where_the_roof_bends(precision: str) -> None:
+    (axes,) = figure(roofline_frame(TOY, precision)).axes
+    (word,) = [text for text in axes.texts if text.get_text() == "ridge"]
+    assert word.xy[0] == TOY.ridge(precision)
