@@ -72,4 +72,4 @@ def end_family(pid: int, grace: float = 5.0) -> None:
         for member in psutil.wait_procs(family, timeout=grace)[1]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 member.kill()
-        psutil.wait_procs(family, timeout=grace)
+        psutil.wait_procs(family, timeout=1)
