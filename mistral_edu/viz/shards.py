@@ -106,8 +106,8 @@ class ShardsFrame(Frame):
         """What each rank does at this stop."""
         width, vocabulary = self.config.hidden_size, self.config.vocab_size
         rounds = self.ranks - 1
-        added = self._sends(2 * rounds, sum_bytes(self.ranks, width), "the same numbers")
-        gathered = self._sends(rounds, gather_bytes(self.ranks, vocabulary), "all logits")
+        added = self._sends(2 * rounds, sum_bytes(self.ranks, width), "the sum")
+        gathered = self._sends(rounds, gather_bytes(self.ranks, vocabulary), "the logits")
         return (
             "the rank whose rows hold the token answers, the others give zeros",
             added,
