@@ -104,6 +104,14 @@ def library_heads(rank, ranks, query_heads, shared_heads):
     return tuple(own_part(numbers, 0, rank, ranks).tolist() for numbers in whole)
 
 
+def dealt(answer, rank, ranks, query_heads, shared_heads):
+    """What an answer deals to a rank; a `range` is as good as a list."""
+    found = answer(rank, ranks, query_heads, shared_heads)
+    if not isinstance(found, list | tuple):
+        return found
+    return tuple(list(part) if isinstance(part, range) else part for part in found)
+
+
 def heads_by_remainder(rank, ranks, query_heads, shared_heads):
     shared = heads(rank, ranks, query_heads, shared_heads)[1]
     return [head for head in range(query_heads) if head % shared_heads in shared], shared
@@ -124,6 +132,7 @@ HEADS = Exercise(
     check=by_cases(
         [(0, 2, 4, 2), (1, 2, 4, 2), (1, 2, 8, 4), (3, 4, 8, 4), (2, 4, 32, 8), (0, 1, 8, 2)],
         truth=library_heads,
+        run=dealt,
     ),
     hints=(
         "Deal out the key/value heads first: a run of them for each rank.",
@@ -172,10 +181,10 @@ TRAFFIC = Exercise(
     difficulty=2,
     minutes=8,
     task="Write `traffic(ranks, width, layers, item)`: the bytes that each rank sends for one "
-    "token in all layers. Each layer ends its two halves with a sum of `width` numbers of `item` "
-    "bytes. In a ring of n ranks, a sum takes every rank n − 1 messages to add up the parts and "
-    "n − 1 more to hand the finished parts round; each message is one part, `width / n` numbers. "
-    "`ranks` divides `width`.",
+    "token in all layers; what the embedding and the head send is left out. Each layer ends its "
+    "two halves with a sum of `width` numbers of `item` bytes. In a ring of n ranks, a sum takes "
+    "every rank n − 1 messages to add up the parts and n − 1 more to hand the finished parts "
+    "round; each message is one part, `width / n` numbers. `ranks` divides `width`.",
     stub='''def traffic(ranks, width, layers, item):
     """Bytes that one rank sends for one token."""
     ...''',
@@ -199,6 +208,18 @@ TRAFFIC = Exercise(
             lambda ranks, width, layers, item: traffic(ranks, width, layers, item) * ranks,
             "whole vectors are sent round; in a ring a message is one part of n",
             says="one part of n",
+        ),
+        Mutant(
+            lambda ranks, width, layers, item: traffic(ranks, width, layers, 1),
+            "numbers are counted, not bytes: each number has `item` of them",
+            says="numbers are counted",
+        ),
+        Mutant(
+            lambda ranks, width, layers, item: (
+                traffic(ranks, width, 1, item) // 2 * (2 * layers + 1)
+            ),
+            "one sum too many: the embedding's is left out here",
+            says="one sum too many",
         ),
         Mutant(
             lambda ranks, width, layers, item: 2 * layers * width * item,

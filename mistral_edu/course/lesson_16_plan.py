@@ -5,76 +5,19 @@ attention and one at the end of the feed-forward. Nothing else is ever sent, so 
 need more gives a wrong answer, or pieces that do not fit.
 """
 
-from functools import cache
-
 import torch
-from torch.nn.functional import silu
 
 from mistral_edu.course.checking import Claim, by_claims
 from mistral_edu.course.exercise import Exercise, Mutant
-
-WIDTH, HEAD, CHANNELS = 16, 2, 12
-SHAPES = {
-    "q": (16, WIDTH),  # eight query heads of two numbers
-    "k": (8, WIDTH),  # four key heads
-    "v": (8, WIDTH),
-    "o": (WIDTH, 16),
-    "gate": (CHANNELS, WIDTH),
-    "up": (CHANNELS, WIDTH),
-    "down": (WIDTH, CHANNELS),
-}
-WHOLE = {name: ("rows", range(shape[0])) for name, shape in SHAPES.items()}
-CUTS = ("rows", "columns")
-
-
-@cache
-def block():
-    """The block's matrices, (out, in), and six tokens "x": the same on every call."""
-    random = torch.Generator().manual_seed(16)
-    shapes = {**SHAPES, "x": (6, WIDTH)}
-    return {
-        name: torch.randn(shape, generator=random, dtype=torch.float64)
-        for name, shape in shapes.items()
-    }
-
-
-def project(x, name, given, local=False):
-    """x times a rank's part of a matrix; of x it takes the columns that its part has inputs for.
-
-    Args:
-        x: (T, in), or for `local` the rank's own (T, part of in).
-        name: of the matrix.
-        given: the rank's plan.
-        local: whether x is already the rank's own.
-
-    >>> project(block()["x"], "q", {"q": ("rows", [0, 1])}).shape
-    torch.Size([6, 2])
-    """
-    how, numbers = given[name]
-    numbers = torch.as_tensor(list(numbers), dtype=torch.long)
-    part = block()[name].index_select(CUTS.index(how), numbers)
-    return (x if local or how == "rows" else x[:, numbers]) @ part.T
-
-
-def attention(given):
-    """A rank's term of the attention: grouped queries, causal, with the heads that it holds."""
-    x = block()["x"]
-    q, k, v = (project(x, n, given).view(len(x), -1, HEAD).transpose(0, 1) for n in "qkv")
-    group, left = divmod(len(q), len(k))
-    if left:
-        raise ValueError(f"{len(q)} query heads do not go with {len(k)} key/value heads")
-    k, v = (heads.repeat_interleave(group, dim=0) for heads in (k, v))
-    later = torch.ones(len(x), len(x), dtype=torch.bool).triu(1)
-    scores = (q @ k.mT / HEAD**0.5).masked_fill(later, -torch.inf)
-    mixed = (scores.softmax(dim=-1) @ v).transpose(0, 1).reshape(len(x), -1)
-    return project(mixed, "o", given, local=True)
-
-
-def feed_forward(given):
-    """A rank's term of the feed-forward, with the channels that it holds."""
-    x = block()["x"]
-    inner = silu(project(x, "gate", given)) * project(x, "up", given)
-    return project(inner, "down", given, local=True)
+from mistral_edu.course.lesson_16_block import (
+    CUTS,
+    HEAD,
+    SHAPES,
+    WHOLE,
+    WIDTH,
+    attention,
+    feed_forward,
+)
 
 
 def is_right(half, plan, ranks):
@@ -158,6 +101,27 @@ def all_of(size, how):
     return lambda rank, ranks: (how, list(range(size)))
 
 
+def backwards(size, how):
+    return lambda rank, ranks: (how, run_of(size, how)(rank, ranks)[1][::-1])
+
+
+def dealt_heads(how):
+    return lambda rank, ranks: (
+        how,
+        [HEAD * head + number for head in range(rank, 8, ranks) for number in range(HEAD)],
+    )
+
+
+# Mistakes that fail the same claims share their words, which must be true of each.
+NOT_WHOLE = (
+    "some channel is not whole, and SiLU of a part is not a part of SiLU; or gate, up and down "
+    "do not name the same channels in the same order"
+)
+STRANGERS = (
+    "query heads do not meet the keys of their own group: heads are torn apart, or dealt like "
+    "cards while the key/value heads are dealt in runs"
+)
+
 PLAN = Exercise(
     id="16.plan",
     title="Plan a block",
@@ -168,8 +132,8 @@ PLAN = Exercise(
     "channels. So q is 16 × 16, k and v are 8 × 16, o is 16 × 16, gate and up are 12 × 16, and "
     "down is 16 × 12. Write `plan(rank, ranks)`: for each of these seven names, what the rank "
     'holds: `("rows", numbers)` or `("columns", numbers)`. The check runs 2 ranks and 4. They add '
-    "up once after attention and once after the feed-forward, and never talk else. No rank may "
-    "hold more than 1/ranks + 1/8 of all numbers. Many plans are right.",
+    "up once after attention and once after the feed-forward, and talk at no other time. No rank "
+    "may hold more than 1/ranks + 1/8 of all numbers. Many plans are right.",
     stub='''def plan(rank, ranks):
     """{"q": ("rows", [0, 1, …]), …} for all seven matrices."""
     ...''',
@@ -212,14 +176,19 @@ PLAN = Exercise(
             changed(
                 gate=run_of(16, "columns"), up=run_of(16, "columns"), down=all_of(12, "columns")
             ),
-            "gate and up are cut by columns: each rank then has a partial sum, and SiLU of a part "
-            "is not a part of SiLU",
+            NOT_WHOLE,
             says="SiLU of a part",
         ),
+        Mutant(changed(gate=backwards(12, "rows")), NOT_WHOLE, says="in the same order"),
         Mutant(
-            changed(q=dealt(16, "rows"), o=dealt(16, "columns")),
-            "q's rows are dealt one by one, which tears every head apart",
-            says="tears every head",
+            changed(gate=run_of(16, "columns"), up=run_of(16, "columns")),
+            "gate and up do not make what the rank's part of down takes: as many channels, with "
+            "numbers from 0 on",
+            says="do not make what",
+        ),
+        Mutant(changed(q=dealt(16, "rows"), o=dealt(16, "columns")), STRANGERS, says="torn apart"),
+        Mutant(
+            changed(q=dealt_heads("rows"), o=dealt_heads("columns")), STRANGERS, says="like cards"
         ),
         Mutant(
             changed(k=all_of(8, "rows"), v=all_of(8, "rows")),

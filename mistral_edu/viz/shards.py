@@ -7,6 +7,7 @@ Lesson: 16_beyond_one_machine. The numbers come from `sharding.py`; `shards_figu
 
 Conventions
     Weights, cache and messages are counted at two bytes a number, for one token of one text.
+    Messages go round a ring: every rank sends to the next, the last one to the first.
     A number of ranks that the library refuses makes a frame too: the refusal is its finding.
 """
 
@@ -96,21 +97,31 @@ class ShardsFrame(Frame):
         return range(kept.start * group, kept.stop * group), kept
 
     @property
+    def talks(self) -> bool:
+        """Whether the ranks send anything at this stop."""
+        return self.ranks > 1 and not self.refusal and not self.active
+
+    @property
     def happens(self) -> str:
         """What each rank does at this stop."""
         width, vocabulary = self.config.hidden_size, self.config.vocab_size
-        added = f"sends {sum_bytes(self.ranks, width):,} bytes; then all have the same numbers"
-        gathered = f"sends {gather_bytes(self.ranks, vocabulary):,} bytes; then all have all logits"
+        rounds = self.ranks - 1
+        added = self._sends(2 * rounds, sum_bytes(self.ranks, width), "the sum")
+        gathered = self._sends(rounds, gather_bytes(self.ranks, vocabulary), "the logits")
         return (
             "the rank whose rows hold the token answers, the others give zeros",
-            f"every rank {added}",
+            added,
             "every rank computes its own heads, and its term of the sum",
-            f"every rank {added}",
+            added,
             "every rank computes its own channels, and its term of the sum",
-            f"every rank {added}",
+            added,
             "every rank scores its own part of the vocabulary",
-            f"every rank {gathered}",
+            gathered,
         )[self.stop]
+
+    def _sends(self, messages: int, size: int, result: str) -> str:
+        said = count(messages, "message")
+        return f"every rank sends its neighbour {said}, {size:,} bytes; then all have {result}"
 
     @property
     def sentence(self) -> str:

@@ -7,9 +7,11 @@ Lesson: 16_beyond_one_machine. The data is in `shards.py`.
 Conventions
     All matrices of a picture share one scale, numbers per inch. A rank has one shade and one
     hatch, the same in every matrix and on its card, which also bears its number; where a part is
-    thick enough the number stands in it. What works at this stop has a thick outline and a ▶.
+    thick enough the number stands in it. What works at this stop has a thick outline and a ▶;
+    where the ranks talk, their cards have it, and arrows go round from each to the next.
 """
 
+from itertools import pairwise
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -45,7 +47,7 @@ _STRIP, _BASE, _TALLEST, _CARDS = 5.05, 1.95, 2.35, 0.12
 _SLOT, _LETTER = 0.6, 0.087  # a caption's least width, and what a letter of a name takes
 _CARDS_LEFT = 1.05
 _HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "----", "||||", "oo")
-_SHADES = (SKY, PAPER, SHADE, PAPER)
+_SHADES = (SKY, PAPER, SHADE, PAPER, PAPER, SHADE, PAPER, SHADE)
 
 
 @draw.register
@@ -66,7 +68,7 @@ def _box(axes: Axes, corner: tuple[float, float], size: tuple[float, float], **l
 
 
 def _look(rank: int) -> dict[str, Any]:
-    return {"facecolor": _SHADES[rank % 4], "hatch": _HATCHES[rank % 8]}
+    return {"facecolor": _SHADES[rank % 8], "hatch": _HATCHES[rank % 8]}
 
 
 def _draw_way(axes: Axes, frame: ShardsFrame) -> None:
@@ -90,7 +92,10 @@ def _draw_way(axes: Axes, frame: ShardsFrame) -> None:
     lines = "\n".join(balanced(frame.sentence, 96))
     weight = "bold" if frame.refusal else "normal"
     axes.text(_LEFT, below - 0.17, lines, size=9, weight=weight, va="top", linespacing=1.3)
-    note = "one scale: rows downwards, columns across;\nthe norms are whole on every rank"
+    note = (
+        "one scale: rows downwards, columns across;\nthe norms are whole on every rank;\n"
+        "two bytes a number (bfloat16)"
+    )
     middle = (_LEFT + _RIGHT) / 2 - 0.9
     axes.text(middle, _BASE + 1.9, note, size=8.5, color=QUIET, ha="center", va="center")
 
@@ -140,10 +145,14 @@ def _draw_ranks(axes: Axes, frame: ShardsFrame) -> None:
     for height, name in zip(rows, ("query heads", "kv heads", "weights", "cache"), strict=True):
         axes.text(_LEFT, height, name, size=8, color=QUIET, va="center")
     pitch = (_RIGHT - _CARDS_LEFT) / max(frame.ranks, 4)
+    edge = {"edgecolor": VERMILLION, "lw": 2} if frame.talks else {}
+    if frame.talks:
+        middles = [_CARDS_LEFT + (rank + 0.5) * pitch - 0.03 for rank in range(frame.ranks)]
+        _draw_ring(axes, middles)
     for rank in range(frame.ranks):
         left = _CARDS_LEFT + rank * pitch
         queries, shared = frame.heads(rank)
-        _box(axes, (left, _CARDS + 0.76), (pitch - 0.06, 0.22), **_look(rank))
+        _box(axes, (left, _CARDS + 0.76), (pitch - 0.06, 0.22), **_look(rank), **edge)
         plate = {"facecolor": PAPER, "edgecolor": "none", "pad": 1}
         paint: dict[str, Any] = {"ha": "center", "va": "center"}
         middle = left + (pitch - 0.06) / 2
@@ -152,6 +161,19 @@ def _draw_ranks(axes: Axes, frame: ShardsFrame) -> None:
         sizes = (readable(frame.weight_bytes[rank]), readable(frame.cache_bytes))
         for height, words in zip(rows, (span(queries), span(shared), *sizes), strict=True):
             axes.text(middle, height, words, size=8, **paint)
+
+
+def _draw_ring(axes: Axes, middles: list[float]) -> None:
+    """Arrows over the cards from each rank to the next, and from the last back to the first."""
+    low, high = _CARDS + 1.08, _CARDS + 1.17
+    line: dict[str, Any] = {"color": VERMILLION, "lw": 1.4, "shrinkA": 0, "shrinkB": 0}
+    for here, there in pairwise(middles):
+        ends = (there - 0.08, low), (here + 0.08, low)
+        axes.annotate("", *ends, arrowprops={"arrowstyle": "-|>", **line})
+    first, last = middles[0] - 0.08, middles[-1] + 0.08
+    axes.plot([last, last, first], [low, high, high], color=VERMILLION, lw=1.4)
+    back = (first, _CARDS + 0.98), (first, high)
+    axes.annotate("", *back, arrowprops={"arrowstyle": "-|>", **line})
 
 
 def _draw_dealing(axes: Axes, frame: ShardsFrame) -> None:

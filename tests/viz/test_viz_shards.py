@@ -150,7 +150,19 @@ def test_the_words_tell_every_stop_and_number_of_ranks_apart() -> None:
     frames = [shards_frame(SEVEN_B, ranks=n, stop=k) for n in (1, 2, 8) for k in range(len(WAY))]
     assert len({frame.summary for frame in frames}) == len(frames)
     sums = [frame for frame in frames if frame.ranks == 8 and WAY[frame.stop][0] == "sum"]
-    assert {frame.happens.partition(";")[0] for frame in sums} == {"every rank sends 14,336 bytes"}
+    said = "every rank sends its neighbour 14 messages, 14,336 bytes"
+    assert {frame.happens.partition(";")[0] for frame in sums} == {said}
+    last = [frame for frame in frames if frame.ranks == 2 and frame.stop == len(WAY) - 1]
+    assert "its neighbour 1 message, 32,000 bytes" in last[0].happens
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 8, 16])
+def test_arrows_go_round_the_ranks_where_they_talk_and_nowhere_else(ranks: int) -> None:
+    for stop, (name, _) in enumerate(WAY):
+        (axes,) = figure(shards_frame(SEVEN_B, ranks=ranks, stop=stop)).axes
+        arrows = [text.arrow_patch for text in axes.texts if hasattr(text, "arrow_patch")]
+        talk = name in ("sum", "gather") and 1 < ranks < 16
+        assert len(arrows) == (ranks if talk else 0)
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -1,0 +1,61 @@
+"""A launcher that runs out of time leaves no rank behind, however the ranks were started."""
+
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from mistral_edu.course.launching import run_family
+
+# As torchrun starts its ranks: each in a session of its own, where no signal to a group comes.
+LAUNCHER = """
+import os, signal, subprocess, sys, time
+from pathlib import Path
+
+if {stubborn}:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+folder, role = Path(sys.argv[1]), sys.argv[2]
+if role == "launcher":
+    for rank in "01":
+        subprocess.Popen([sys.executable, __file__, folder, rank], start_new_session=True)
+name = folder / ("pid " + role)
+name.with_suffix(".part").write_text(str(os.getpid()))
+name.with_suffix(".part").rename(name)
+time.sleep(45)
+"""
+
+
+def runs(pid: int) -> bool:
+    """Whether a process is there and not merely unburied."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_when_the_time_is_up_no_rank_is_left(tmp_path, stubborn):
+    program = tmp_path / "launcher.py"
+    program.write_text(LAUNCHER.format(stubborn=stubborn))
+    command = [sys.executable, str(program), str(tmp_path), "launcher"]
+    started = time.monotonic()
+    with pytest.raises(subprocess.TimeoutExpired):
+        run_family(command, seconds=4)
+    assert time.monotonic() - started < 30  # it did not wait for them to end by themselves
+    pids = [int(path.read_text()) for path in tmp_path.glob("pid *")]
+    deadline = time.monotonic() + 5  # a killed process takes a moment to go
+    while any(map(runs, pids)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    left = [pid for pid in pids if runs(pid)]
+    for pid in left:
+        psutil.Process(pid).kill()
+    assert len(pids) == 3 and left == []
+
+
+def test_what_goes_well_and_what_fails_is_told():
+    failing = "import sys, os; print(os.environ['WORD'], file=sys.stderr); sys.exit(2)"
+    command = [sys.executable, "-c", failing]
+    assert run_family(command, seconds=60, environment={"WORD": "why"}) == (2, "why\n")
+    assert run_family([sys.executable, "-c", ""], seconds=60) == (0, "")
