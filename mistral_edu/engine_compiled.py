@@ -10,7 +10,8 @@ Lesson: 14_the_full_7b.
 Conventions
     The same mathematics as `FusedLayer`, read beside it in engine_kernel.cpp. Between two products
     all is float32; keys and values are rounded to their type as they are stored.
-    Float32 or bfloat16 on a CPU, with SiLU and unquantized weights; what does not fit says why.
+    Float32 or bfloat16 on a CPU, with SiLU, matrices in that type or all in 8 bits; what does not
+    fit says why.
 """
 
 import ctypes
@@ -21,7 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mistral_edu.config import MistralConfig
-from mistral_edu.engine_kernel import STEP_TYPES, library, name_of, why_uncompiled
+from mistral_edu.engine_kernel import STEP_TYPES, library, name_of, step_name, why_uncompiled
 from mistral_edu.engine_layer import FusedLayer
 from mistral_edu.engine_ring import StaticRing
 
@@ -45,8 +46,9 @@ def why_no_step(
         return reason
     if keys.dtype not in STEP_TYPES or config.hidden_act != "silu":
         return f"a compiled step has no {name_of(keys.dtype)} with {config.hidden_act}"
-    if any(layer.weights is None for layer in layers):
-        return "a compiled step takes no weights in 8 bits"
+    types = sorted(map(name_of, set.union(*(layer.types for layer in layers))))
+    if len(types) > 1:
+        return f"a compiled step takes matrices of one type, got {' and '.join(types)}"
     return None
 
 
@@ -74,14 +76,15 @@ class CompiledLayers:
             config.rms_norm_eps,
         )
         addresses = [
-            tensor.data_ptr()
+            None if tensor is None else tensor.data_ptr()
             for index, layer in enumerate(layers)
-            for tensor in (*(layer.weights or ()), ring.keys[index], ring.values[index])
+            for tensor in (*layer.tensors, ring.keys[index], ring.values[index])
         ]
         self._addresses = (ctypes.c_void_p * len(addresses))(*addresses)
         self._rooms = [torch.empty(size) for size in _room_sizes(self._shape)]
         self._room = (ctypes.c_void_p * len(self._rooms))(*[r.data_ptr() for r in self._rooms])
-        self._step = getattr(library(), f"step_{name_of(ring.keys[0].dtype)}")
+        (weights,) = layers[0].types
+        self._step = getattr(library(), step_name(ring.keys[0].dtype, weights))
 
     def __call__(
         self,

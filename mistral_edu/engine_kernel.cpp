@@ -3,7 +3,8 @@
 //     for each layer:  x += W_o attend(rotate(W_qkv norm(x)));   x += W_down (silu(g) * u)
 //
 // Read it beside engine_layer.py: the same lines, with nothing started and nothing allocated
-// between them. All that lies between two products is float32, whatever the type of the weights.
+// between them. All that lies between two products is float32, whatever the type of the weights:
+// `Number` is the type of the norms and the ring, `Weight` that of the matrices.
 //
 // Built by engine_kernel.py when an engine is made. Lesson: 14_the_full_7b.
 
@@ -18,10 +19,19 @@ struct Shape {
     float eps;
 };
 
-template <class Number>
+// (out, in) numbers, or whole multiples of each row's step.
+template <class Weight>
+struct Matrix {
+    const Weight *numbers;
+    const float *steps;  // (out); none if the numbers are the weights themselves
+};
+
+template <class Number, class Weight>
 struct Layer {
-    const Number *attention_norm, *into_attention, *out_of_attention;
-    const Number *feed_forward_norm, *gate_and_up, *down;
+    const Number *attention_norm;
+    Matrix<Weight> into_attention, out_of_attention;
+    const Number *feed_forward_norm;
+    Matrix<Weight> gate_and_up, down;
     Number *keys, *values;  // the ring: (rows, shared, slots, head_dim)
 };
 
@@ -109,7 +119,7 @@ static void attend(const Number *k, const Number *v, const float *q, float *out,
 
 // Turn queries and keys, store the new key and value, attend: each key/value head for itself.
 template <class Number>
-static void attention(const Layer<Number> &layer, const Token &token, const Scratch &room,
+static void attention(Number *keys, Number *values, const Token &token, const Scratch &room,
                       const Shape &shape) {
     const long heads = shape.heads, shared = shape.shared, d = shape.head_dim, half = d / 2;
     const long group = heads / shared;
@@ -125,11 +135,11 @@ static void attention(const Layer<Number> &layer, const Token &token, const Scra
             rotate(k, k, cosine, sine, half);
             const long ring = (r * shared + h) * shape.slots * d, at = ring + token.slot[r] * d;
             for (long i = 0; i < d; i++) {
-                store(k[i], layer.keys + at + i);
-                store(v[i], layer.values + at + i);
+                store(k[i], keys + at + i);
+                store(v[i], values + at + i);
             }
             for (long i = 0; i < group * d; i++) q[i] *= scale;
-            attend(layer.keys + ring, layer.values + ring, q,
+            attend(keys + ring, values + ring, q,
                    room.attended + (r * heads + h * group) * d,
                    room.scores + (r * heads + h * group) * shape.slots, shape, token.fill[r]);
         }
@@ -145,22 +155,32 @@ static void norm_all(const float *x, const Number *weight, float *y, const Shape
         norm(x + r * shape.width, weight, y + r * shape.width, shape.width, shape.eps);
 }
 
-template <class Number>
-static void step(const Layer<Number> *layers, long count, const Shape &shape, const Token &token,
-                 const Scratch &room, float *x) {
+// The steps are the same for all terms of a sum: they are multiplied in after it.
+template <class Weight>
+static void multiply(const Matrix<Weight> &w, const float *x, float *y, long in, long out,
+                     long rows) {
+    product(w.numbers, x, y, in, out, rows);
+    if (w.steps)
+        for (long r = 0; r < rows; r++)
+            for (long o = 0; o < out; o++) y[r * out + o] *= w.steps[o];
+}
+
+template <class Number, class Weight>
+static void step(const Layer<Number, Weight> *layers, long count, const Shape &shape,
+                 const Token &token, const Scratch &room, float *x) {
     const long rows = shape.rows, width = shape.width, all = shape.heads * shape.head_dim;
     const long queries = all + 2 * shape.shared * shape.head_dim;
-    for (const Layer<Number> *layer = layers; layer < layers + count; layer++) {
+    for (const Layer<Number, Weight> *layer = layers; layer < layers + count; layer++) {
         norm_all(x, layer->attention_norm, room.normed, shape);
-        product(layer->into_attention, room.normed, room.queries, width, queries, rows);
-        attention(*layer, token, room, shape);
-        product(layer->out_of_attention, room.attended, room.added, all, width, rows);
+        multiply(layer->into_attention, room.normed, room.queries, width, queries, rows);
+        attention(layer->keys, layer->values, token, room, shape);
+        multiply(layer->out_of_attention, room.attended, room.added, all, width, rows);
         add(x, room.added, rows * width);
         norm_all(x, layer->feed_forward_norm, room.normed, shape);
-        product(layer->gate_and_up, room.normed, room.hidden, width, 2 * shape.inner, rows);
+        multiply(layer->gate_and_up, room.normed, room.hidden, width, 2 * shape.inner, rows);
         for (long r = 0; r < rows; r++)
             gate(room.hidden + 2 * r * shape.inner, room.gated + r * shape.inner, shape.inner);
-        product(layer->down, room.gated, room.added, shape.inner, width, rows);
+        multiply(layer->down, room.gated, room.added, shape.inner, width, rows);
         add(x, room.added, rows * width);
     }
 }
@@ -171,11 +191,12 @@ static void step(const Layer<Number> *layers, long count, const Shape &shape, co
                         long rows) {                                                           \
         product(w, x, y, in, out, rows);                                                       \
     }
-#define LAYER(name, Number)                                                                    \
-    void step_##name(const Layer<Number> *layers, long count, const Shape *shape,              \
+#define STEP(name, Number, Weight)                                                             \
+    void step_##name(const Layer<Number, Weight> *layers, long count, const Shape *shape,      \
                      const Token *token, const Scratch *room, float *x) {                      \
         step(layers, count, *shape, *token, *room, x);                                         \
-    }                                                                                          \
+    }
+#define ROWS(name, Number)                                                                     \
     void norm_##name(const Number *x, const Number *weight, Number *y, long rows, long width,  \
                      float eps) {                                                              \
         norm_rows(x, weight, y, rows, width, eps);                                             \
@@ -192,6 +213,10 @@ extern "C" {
 PRODUCT(float32, float)
 PRODUCT(bfloat16, bfloat16)
 PRODUCT(int8, int8_t)
-LAYER(float32, float)
-LAYER(bfloat16, bfloat16)
+STEP(float32_float32, float, float)
+STEP(float32_int8, float, int8_t)
+STEP(bfloat16_bfloat16, bfloat16, bfloat16)
+STEP(bfloat16_int8, bfloat16, int8_t)
+ROWS(float32, float)
+ROWS(bfloat16, bfloat16)
 }

@@ -134,13 +134,23 @@ def _loaded(path: Path) -> ctypes.CDLL:
         product = getattr(functions, f"product_{name_of(dtype)}")
         product.argtypes, product.restype = [*[ctypes.c_void_p] * 3, *[ctypes.c_long] * 3], None
     for dtype in STEP_TYPES:
-        step = getattr(functions, f"step_{name_of(dtype)}")
-        step.argtypes = [ctypes.c_void_p, ctypes.c_long, *[ctypes.c_void_p] * 4]
-        step.restype = None
+        for weights in (dtype, torch.int8):
+            step = getattr(functions, step_name(dtype, weights))
+            step.argtypes = [ctypes.c_void_p, ctypes.c_long, *[ctypes.c_void_p] * 4]
+            step.restype = None
         for name, arguments in ROWS.items():
             rows = getattr(functions, f"{name}_{name_of(dtype)}")
             rows.argtypes, rows.restype = arguments, None
     return functions
+
+
+def step_name(dtype: torch.dtype, weights: torch.dtype) -> str:
+    """What the step is called for norms and ring of one type, and matrices of another.
+
+    >>> step_name(torch.bfloat16, torch.int8)
+    'step_bfloat16_int8'
+    """
+    return f"step_{name_of(dtype)}_{name_of(weights)}"
 
 
 def name_of(dtype: torch.dtype) -> str:

@@ -12,6 +12,7 @@ Lesson: 14_the_full_7b.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -71,15 +72,18 @@ class FusedLayer:
     heads: tuple[int, int, int]
 
     @property
-    def weights(self) -> tuple[Tensor, ...] | None:
-        """Norms and matrices in the order of their use; None if some are in 8 bits."""
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        """Norms, and matrices each with its steps or None, in the order of their use."""
+        attention = (*self.into_attention.parts, *self.out_of_attention.parts)
+        feed_forward = (*self.gate_and_up.parts, *self.down.parts)
         first, second = self.attention_norm.weight, self.feed_forward_norm.weight
-        matrices = [self.into_attention, self.out_of_attention, self.gate_and_up, self.down]
-        weights = [matrix.weight for matrix in matrices]
-        if any(weight is None for weight in weights):
-            return None
-        qkv, out, gate_and_up, down = (weight for weight in weights if weight is not None)
-        return first, qkv, out, second, gate_and_up, down
+        return first, *attention, second, *feed_forward
+
+    @property
+    def types(self) -> set[torch.dtype]:
+        """Of the numbers of its matrices."""
+        matrices = (self.into_attention, self.out_of_attention, self.gate_and_up, self.down)
+        return {matrix.parts[0].dtype for matrix in matrices}
 
     @property
     def ways(self) -> dict[str, str]:

@@ -131,14 +131,20 @@ class ChosenProduct:
 
     def __init__(self, matrix: Tensor | Int8Linear, rows: int, multiply: str = MEASURED) -> None:
         weight = matrix.weight if isinstance(matrix, Int8Linear) else matrix
-        self.way, self.rows = multiply, rows
-        self.weight = None if isinstance(matrix, Int8Linear) else matrix
+        self.way, self.rows, self.matrix = multiply, rows, matrix
         if multiply == MEASURED:
             self.way = PLAIN
             if weight.device.type == "cpu":
                 shape = (weight.shape[0], weight.shape[1])
                 self.way = fastest(shape, weight.dtype, rows, torch.get_num_threads())
         self._few, self._many = product_for(matrix, self.way), product_for(matrix, PLAIN)
+
+    @property
+    def parts(self) -> tuple[Shaped[Tensor, "out in"], Float[Tensor, "out"] | None]:
+        """The numbers of the matrix; and, if they are 8-bit codes, the steps of its rows."""
+        if isinstance(self.matrix, Int8Linear):
+            return self.matrix.weight, self.matrix.scale
+        return self.matrix, None
 
     def __call__(self, x: Float[Tensor, "... in"]) -> Float[Tensor, "... out"]:
         few = x.numel() <= self.rows * x.shape[-1]

@@ -7,6 +7,7 @@ from mistral_edu import engine_passes
 from mistral_edu.engine import Engine
 from mistral_edu.engine_compiled import why_no_step
 from mistral_edu.engine_kernel import why_uncompiled
+from mistral_edu.quantization import quantize_linear
 from mistral_edu.quantized_model import quantize_model
 from mistral_edu.sampling import DamagedScoresError
 from tests.models import difference, left_padded, random_ids, small_model
@@ -18,6 +19,14 @@ pytestmark = pytest.mark.skipif(uncompiled is not None, reason=str(uncompiled))
 def both(model, rows=1, **how):
     """An engine whose steps are called one by one, and one whose steps are compiled."""
     return [Engine(model, rows, multiply=way, **how) for way in ("plain", "compiled")]
+
+
+def in_part_quantized():
+    """A model of which one matrix is in 8 bits."""
+    model = small_model()
+    attention = model.model.layers[1].self_attn
+    attention.o_proj = quantize_linear(attention.o_proj)
+    return model
 
 
 def scores_of(engine, ids, mask=None, steps=9):
@@ -47,6 +56,14 @@ def test_a_compiled_step_scores_as_calls_one_by_one(shape, rows):
     assert difference(scores_of(compiled, ids), scores_of(plain, ids)) <= 1e-5
 
 
+@pytest.mark.parametrize("rows", [1, 3, 8])
+def test_a_step_through_matrices_in_8_bits_is_compiled_too(rows):
+    plain, compiled = both(quantize_model(small_model(hidden_size=40, head_dim=10)), rows)
+    assert compiled.ways["step"] == "compiled"
+    ids = random_ids(small_model(), rows, 5)
+    assert difference(scores_of(compiled, ids), scores_of(plain, ids)) <= 1e-5
+
+
 def test_ragged_rows_see_what_is_theirs_while_the_ring_fills_and_wraps():
     model = small_model(sliding_window=6)
     ids, mask = left_padded([random_ids(model, 1, n, seed=n)[0] for n in (1, 4, 9)])
@@ -72,13 +89,11 @@ def test_the_ring_holds_the_same_keys_and_values(dtype):
     assert plain._ring.counts == compiled._ring.counts
 
 
-def test_half_precision_is_nearer_to_the_exact_scores_than_calls_one_by_one():
-    model = small_model(num_hidden_layers=4)
+@pytest.mark.parametrize("changed", [lambda model: model, quantize_model], ids=["16", "8 bits"])
+def test_half_precision_is_nearer_to_the_exact_scores_than_calls_one_by_one(changed):
+    model, half = (changed(small_model(num_hidden_layers=4)) for _ in range(2))
     ids = random_ids(model, 2, 4)
-    (exact, _), (plain, compiled) = (
-        both(model, 2),
-        both(small_model(num_hidden_layers=4).bfloat16(), 2),
-    )
+    (exact, _), (plain, compiled) = both(model, 2), both(half.bfloat16(), 2)
     expected = scores_of(exact, ids)
     near, far = (difference(scores_of(e, ids), expected) for e in (compiled, plain))
     assert near <= far <= 0.1
@@ -137,10 +152,10 @@ def test_large_scores_do_not_overflow():
     ("model", "said"),
     [
         (small_model(hidden_act="gelu"), "no float32 with gelu"),
-        (quantize_model(small_model()), "no weights in 8 bits"),
+        (in_part_quantized(), "matrices of one type, got float32 and int8"),
         (small_model().double(), "not float64"),
     ],
-    ids=["gelu", "8 bits", "float64"],
+    ids=["gelu", "8 bits in part", "float64"],
 )
 def test_what_cannot_be_compiled_is_called_one_by_one(model, said):
     engine = Engine(model)
