@@ -150,14 +150,16 @@ def load_quantized(
     for name in chosen:
         tensor = source.read(stored[name]).to(device)
         small = _small(tensor, bits, group, dtype or tensor.dtype)
-        for reserved, found in zip(
-            model.get_submodule(name).buffers(), small.buffers(), strict=True
-        ):
-            reserved.copy_(found)
+        _copy_buffers(small, model.get_submodule(name))
         del tensor, small  # before the next one is read
     if not head:  # a head of its own is not tied
         model.tie_weights()
     return model.eval()
+
+
+def _copy_buffers(source: nn.Module, target: nn.Module) -> None:
+    for its, ours in zip(source.buffers(), target.buffers(), strict=True):
+        ours.copy_(its)
 
 
 def _reserved(linear: Any, bits: int, group: int, device: torch.device | str) -> nn.Module:

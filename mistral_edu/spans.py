@@ -10,7 +10,7 @@ Lesson: 13_flash_attention.
 
 Conventions
     Runs are planned on the CPU: positions are small, and one wait for the device serves all
-    layers of a chunk, because the latest plan is kept as long as its positions are.
+    layers of a chunk, because the latest plan is kept as long as its positions are, and no longer.
 """
 
 import weakref
@@ -168,8 +168,8 @@ def once_per_chunk(
 ) -> Callable[[Tensor, Tensor, int | None], Plan]:
     """Keep the latest result of `plan` for as long as it is asked about the very same tensors.
 
-    Tensors made under `torch.inference_mode` do not tell when they are changed, so nothing is kept
-    of them.
+    It goes when one of them goes. Tensors made under `torch.inference_mode` do not tell when they
+    are changed, so nothing is kept of them.
 
     >>> asked = []
     >>> plan = once_per_chunk(lambda q, k, window: asked.append(window))
@@ -180,11 +180,15 @@ def once_per_chunk(
     """
     latest: list[tuple] = [()]
 
+    def forget(_: object) -> None:
+        latest[0] = ()
+
     def remembered(q_positions: Tensor, k_positions: Tensor, window: int | None) -> Plan:
         if q_positions.is_inference() or k_positions.is_inference():
             return plan(q_positions, k_positions, window)
         at = (q_positions, k_positions)
-        about = (*map(weakref.ref, at), window, *(positions._version for positions in at))
+        refs = (weakref.ref(positions, forget) for positions in at)
+        about = (*refs, window, *(positions._version for positions in at))
         known = latest[0]
         if not known or not _same(known[0], about):
             known = (about, plan(q_positions, k_positions, window))

@@ -3,6 +3,7 @@
 import importlib.util
 import inspect
 import sys
+import weakref
 
 import pytest
 import torch
@@ -298,6 +299,15 @@ def test_a_plan_is_made_anew_when_positions_changed_in_place():
         assert plan(at, at, 2).key_bounds.tolist() == [0, 3]
         at[0, 0] = -1
         assert plan(at, at, 2).key_bounds.tolist() == [0, 2]
+
+
+def test_a_plan_goes_when_its_positions_go():
+    plan = spans.once_per_chunk(spans.plan_runs)
+    at = torch.tensor([[0, 1, 2]])
+    kept = weakref.ref(plan(at, at, 2))
+    assert plan(at, at, 2) is kept()
+    del at
+    assert kept() is None
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -1,8 +1,10 @@
 """A launcher that runs out of time leaves no rank behind, however the ranks were started."""
 
+import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -35,6 +37,22 @@ def runs(pid: int) -> bool:
         return False
 
 
+def written(folder: Path) -> list[int]:
+    """The launcher and its ranks, as they have introduced themselves."""
+    return [int(path.read_text()) for path in folder.glob("pid *")]
+
+
+def left_of(pids: list[int]) -> list[int]:
+    """Who still runs; and end them."""
+    deadline = time.monotonic() + 5  # a killed process takes a moment to go
+    while any(map(runs, pids)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    left = [pid for pid in pids if runs(pid)]
+    for pid in left:
+        psutil.Process(pid).kill()
+    return left
+
+
 @pytest.mark.parametrize("stubborn", [False, True])
 def test_when_the_time_is_up_no_rank_is_left(tmp_path, stubborn):
     program = tmp_path / "launcher.py"
@@ -44,14 +62,28 @@ def test_when_the_time_is_up_no_rank_is_left(tmp_path, stubborn):
     with pytest.raises(subprocess.TimeoutExpired):
         run_family(command, seconds=4)
     assert time.monotonic() - started < 30  # it did not wait for them to end by themselves
-    pids = [int(path.read_text()) for path in tmp_path.glob("pid *")]
-    deadline = time.monotonic() + 5  # a killed process takes a moment to go
-    while any(map(runs, pids)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    left = [pid for pid in pids if runs(pid)]
-    for pid in left:
-        psutil.Process(pid).kill()
-    assert len(pids) == 3 and left == []
+    pids = written(tmp_path)
+    assert len(pids) == 3 and left_of(pids) == []
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="Windows has no such clock")
+def test_an_interrupted_cell_leaves_no_rank_either(tmp_path):
+    program = tmp_path / "launcher.py"
+    program.write_text(LAUNCHER.format(stubborn=False))
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 4)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_family([sys.executable, str(program), str(tmp_path), "launcher"], seconds=40)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    pids = written(tmp_path)
+    assert len(pids) == 3 and left_of(pids) == []
 
 
 def test_what_goes_well_and_what_fails_is_told():
