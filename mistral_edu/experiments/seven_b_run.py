@@ -1,14 +1,15 @@
 """The fresh process of `seven_b`: load, take in a prompt twice, write a few tokens, report.
 
     load → [loading] → prompt → [first prompt] → prompt → [prompt] → token, token, … → [token]
+    make an engine → [engine] → prompt → [engine's prompt] → token, … → [engine's token]
 
 The first prompt touches every weight for the first time: that is when a mapped file is really read.
 
 Lesson: 14_the_full_7b.
 
 Conventions
-    The plain model and the rolling cache. The engine fuses matrices, and a fused matrix is no
-    longer the file's: 9 of the 14 gigabytes would be held beside the pages they were read from.
+    A fused matrix is no longer the file's. Once the engine is made, 9 of the 14 gigabytes are the
+    process's own, and the pages they were copied from may go.
     Linux may still have a file in memory that was just written, so its pages are given up first.
 """
 
@@ -29,6 +30,7 @@ from mistral_edu.bench import ceilings, costs
 from mistral_edu.bench.memory import resident
 from mistral_edu.bench.sizes import random_ids
 from mistral_edu.bench.timing import finisher
+from mistral_edu.engine import Engine
 from mistral_edu.heads import MistralForCausalLM
 from mistral_edu.rolling_cache import RollingCache
 from mistral_edu.tokenizer import MistralTokenizer
@@ -53,7 +55,7 @@ class Stopwatch:
 
 @torch.no_grad()
 def watch(folder: Path, device: torch.device, prompt: int, steps: int) -> dict[str, Any]:
-    """Run the model of a folder in this process.
+    """Run the model of a folder in this process: plainly, then by the engine.
 
     Args:
         folder: config.json and the weights; with a tokenizer it is given words, else random ids.
@@ -71,38 +73,77 @@ def watch(folder: Path, device: torch.device, prompt: int, steps: int) -> dict[s
     config, tokenizer = model.config, _tokenizer(folder)
     ids = torch.tensor([tokenizer.encode(TEXT)]) if tokenizer else random_ids(config, 1, prompt)
     ids = ids.to(device)
-
-    def take_in() -> tuple[RollingCache, Tensor]:
-        cache = RollingCache.allocate(config, 1, dtype=model.dtype, device=device)
-        return cache, model(ids, past_key_values=cache, logits_to_keep=1).logits[:, -1]
-
-    _, first = timed(take_in)
-    (cache, logits), again = timed(take_in)
-    seconds, written = [], []
-    for _ in range(steps):
-        token = logits.argmax(dim=-1, keepdim=True)
-        output, took = timed(partial(model, token, past_key_values=cache))
-        logits = output.logits[:, -1]
-        seconds.append(took)
-        written.append(int(token))
+    scores, written, plainly = _plainly(model, ids, steps, timed)
+    after_writing = resident()
+    theirs, by_engine = _by_engine(model, ids, steps, timed)
     at_the_end = resident()
     limits = ceilings.measure([model.dtype], device, quick=True)
     return {
         "parameters": model.num_parameters(),
         "dtype": ceilings.name_of(model.dtype),
         "attention": model.attention_backend,
-        "loading": loading,
         "prompt tokens": ids.shape[1],
-        "first prompt": first,
-        "prompt": again,
-        "token": statistics.median(seconds),
-        "tokens": seconds,
+        "loading": loading,
+        **plainly,
+        **by_engine,
+        "engine's difference": float((theirs - scores).abs().max() / scores.abs().max()),
         "limit": costs.step_bytes(config, 1, ids.shape[1], model.dtype) / limits.read.median,
-        "cache": cache.nbytes,
         "own after loading": after_loading["own"] - before["own"],
-        "own at the end": at_the_end["own"] - before["own"],
-        "mapped at the end": at_the_end["mapped"] - before["mapped"],
+        "own": after_writing["own"] - before["own"],
+        "mapped": after_writing["mapped"] - before["mapped"],
+        "own with the engine": at_the_end["own"] - before["own"],
+        "mapped with the engine": at_the_end["mapped"] - before["mapped"],
         "written": tokenizer.decode([*ids[0].tolist(), *written]) if tokenizer else None,
+    }
+
+
+def _plainly(
+    model: MistralForCausalLM, ids: Tensor, steps: int, timed: Stopwatch
+) -> tuple[Tensor, list[int], dict[str, Any]]:
+    """The prompt's scores, what is written after it, and what that took."""
+
+    def take_in() -> tuple[RollingCache, Tensor]:
+        cache = RollingCache.allocate(model.config, 1, dtype=model.dtype, device=model.device)
+        return cache, model(ids, past_key_values=cache, logits_to_keep=1).logits[:, -1]
+
+    _, first = timed(take_in)
+    (cache, scores), again = timed(take_in)
+    seconds, written, newest = [], [], scores
+    for _ in range(steps):
+        token = newest.argmax(dim=-1, keepdim=True)
+        output, took = timed(partial(model, token, past_key_values=cache))
+        newest = output.logits[:, -1]
+        seconds.append(took)
+        written.append(int(token))
+    return (
+        scores.float(),
+        written,
+        {
+            "first prompt": first,
+            "prompt": again,
+            "token": statistics.median(seconds),
+            "tokens": seconds,
+            "cache": cache.nbytes,
+        },
+    )
+
+
+def _by_engine(
+    model: MistralForCausalLM, ids: Tensor, steps: int, timed: Stopwatch
+) -> tuple[Tensor, dict[str, Any]]:
+    """The prompt's scores, and what making the engine, the prompt and a token took."""
+    capacity = None if model.config.sliding_window else ids.shape[1] + steps
+    engine, making = timed(lambda: Engine(model, capacity=capacity))
+    scores, prompt = timed(partial(engine.prefill, ids))
+    newest, seconds = scores, []
+    for _ in range(steps):
+        newest, took = timed(partial(engine.step, newest.argmax(dim=-1)))
+        seconds.append(took)
+    return scores.float(), {
+        "engine": making,
+        "engine's prompt": prompt,
+        "engine's token": statistics.median(seconds),
+        "engine's tokens": seconds,
     }
 
 
