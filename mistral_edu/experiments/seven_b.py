@@ -128,8 +128,10 @@ def measure(settings: Settings | None = None) -> Measurement:
     require_memory(settings)
     with weights(settings) as folder:
         found = _in_fresh_process(folder, settings)
-    kept = ["parameters", "dtype", "attention", "prompt tokens", "tokens", "engine's tokens"]
-    kept += ["written"]
+    kept = (
+        *("parameters", "dtype", "attention"),
+        *("prompt tokens", "tokens", "engine's tokens", "written"),
+    )
     real = {"weights": "real" if os.environ.get(REAL) else "random"}
     settled = asdict(settings) | real | {"device": settings.where} | {k: found[k] for k in kept}
     rows = [_row(name, unit, found) for name, unit in UNITS.items()]
