@@ -19,6 +19,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -53,6 +54,16 @@ class Stopwatch:
         return result, time.perf_counter() - start
 
 
+@dataclass(frozen=True)
+class Run:
+    """One way to run: the prompt's scores, what was written, what it took, and bytes then held."""
+
+    scores: Tensor
+    written: list[int]
+    took: dict[str, Any]
+    held: dict[str, int]
+
+
 @torch.no_grad()
 def watch(folder: Path, device: torch.device, prompt: int, steps: int) -> dict[str, Any]:
     """Run the model of a folder in this process: plainly, then by the engine.
@@ -73,10 +84,7 @@ def watch(folder: Path, device: torch.device, prompt: int, steps: int) -> dict[s
     config, tokenizer = model.config, _tokenizer(folder)
     ids = torch.tensor([tokenizer.encode(TEXT)]) if tokenizer else random_ids(config, 1, prompt)
     ids = ids.to(device)
-    scores, written, plainly = _plainly(model, ids, steps, timed)
-    after_writing = resident()
-    theirs, by_engine = _by_engine(model, ids, steps, timed)
-    at_the_end = resident()
+    plain, fast = _plainly(model, ids, steps, timed), _by_engine(model, ids, steps, timed)
     limits = ceilings.measure([model.dtype], device, quick=True)
     return {
         "parameters": model.num_parameters(),
@@ -84,24 +92,22 @@ def watch(folder: Path, device: torch.device, prompt: int, steps: int) -> dict[s
         "attention": model.attention_backend,
         "prompt tokens": ids.shape[1],
         "loading": loading,
-        **plainly,
-        **by_engine,
-        "engine's difference": float((theirs - scores).abs().max() / scores.abs().max()),
+        **plain.took,
+        **fast.took,
+        "engine's difference": float(
+            (fast.scores - plain.scores).abs().max() / plain.scores.abs().max()
+        ),
         "limit": costs.step_bytes(config, 1, ids.shape[1], model.dtype) / limits.read.median,
         "own after loading": after_loading["own"] - before["own"],
-        "own": after_writing["own"] - before["own"],
-        "mapped": after_writing["mapped"] - before["mapped"],
-        "own with the engine": at_the_end["own"] - before["own"],
-        "mapped with the engine": at_the_end["mapped"] - before["mapped"],
-        "written": tokenizer.decode([*ids[0].tolist(), *written]) if tokenizer else None,
+        "own": plain.held["own"] - before["own"],
+        "mapped": plain.held["mapped"] - before["mapped"],
+        "own with the engine": fast.held["own"] - before["own"],
+        "mapped with the engine": fast.held["mapped"] - before["mapped"],
+        "written": tokenizer.decode([*ids[0].tolist(), *plain.written]) if tokenizer else None,
     }
 
 
-def _plainly(
-    model: MistralForCausalLM, ids: Tensor, steps: int, timed: Stopwatch
-) -> tuple[Tensor, list[int], dict[str, Any]]:
-    """The prompt's scores, what is written after it, and what that took."""
-
+def _plainly(model: MistralForCausalLM, ids: Tensor, steps: int, timed: Stopwatch) -> Run:
     def take_in() -> tuple[RollingCache, Tensor]:
         cache = RollingCache.allocate(model.config, 1, dtype=model.dtype, device=model.device)
         return cache, model(ids, past_key_values=cache, logits_to_keep=1).logits[:, -1]
@@ -111,40 +117,28 @@ def _plainly(
     seconds, written, newest = [], [], scores
     for _ in range(steps):
         token = newest.argmax(dim=-1, keepdim=True)
-        output, took = timed(partial(model, token, past_key_values=cache))
+        output, one = timed(partial(model, token, past_key_values=cache))
         newest = output.logits[:, -1]
-        seconds.append(took)
+        seconds.append(one)
         written.append(int(token))
-    return (
-        scores.float(),
-        written,
-        {
-            "first prompt": first,
-            "prompt": again,
-            "token": statistics.median(seconds),
-            "tokens": seconds,
-            "cache": cache.nbytes,
-        },
-    )
+    took: dict[str, Any] = {"first prompt": first, "prompt": again, "cache": cache.nbytes}
+    took |= {"token": statistics.median(seconds), "tokens": seconds}
+    return Run(scores.float(), written, took, resident())  # while the cache is there
 
 
-def _by_engine(
-    model: MistralForCausalLM, ids: Tensor, steps: int, timed: Stopwatch
-) -> tuple[Tensor, dict[str, Any]]:
-    """The prompt's scores, and what making the engine, the prompt and a token took."""
+def _by_engine(model: MistralForCausalLM, ids: Tensor, steps: int, timed: Stopwatch) -> Run:
     capacity = None if model.config.sliding_window else ids.shape[1] + steps
     engine, making = timed(lambda: Engine(model, capacity=capacity))
     scores, prompt = timed(partial(engine.prefill, ids))
-    newest, seconds = scores, []
+    newest, seconds, written = scores, [], []
     for _ in range(steps):
-        newest, took = timed(partial(engine.step, newest.argmax(dim=-1)))
-        seconds.append(took)
-    return scores.float(), {
-        "engine": making,
-        "engine's prompt": prompt,
-        "engine's token": statistics.median(seconds),
-        "engine's tokens": seconds,
-    }
+        token = newest.argmax(dim=-1)
+        newest, one = timed(partial(engine.step, token))
+        seconds.append(one)
+        written.append(int(token))
+    took: dict[str, Any] = {"engine": making, "engine's prompt": prompt}
+    took |= {"engine's token": statistics.median(seconds), "engine's tokens": seconds}
+    return Run(scores.float(), written, took, resident())
 
 
 def forget_pages(folder: Path) -> None:
