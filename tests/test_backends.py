@@ -208,10 +208,12 @@ def test_one_query_brings_its_group_as_rows_and_a_full_ring_needs_no_mask(monkey
     assert (q, k) == ((2, 2, 2, 6), (2, 2, 3, 6)) and mask is None and not is_causal
 
 
-@pytest.mark.parametrize(("most", "times"), [(10**6, 1), (100, 3)])
+@pytest.mark.parametrize(
+    ("most", "looks", "times"), [(10**6, True, 1), (100, True, 3), (10**6, False, 3)]
+)
 @torch.no_grad()
-def test_masks_are_made_once_for_all_layers_if_they_are_small_enough_to_keep(
-    monkeypatch, most, times
+def test_masks_are_made_once_for_all_layers_of_a_cpu_if_they_are_small_enough_to_keep(
+    monkeypatch, most, looks, times
 ):
     made = []
 
@@ -221,6 +223,7 @@ def test_masks_are_made_once_for_all_layers_if_they_are_small_enough_to_keep(
 
     monkeypatch.setattr(sdpa_attention, "visible", visible)
     monkeypatch.setattr(sdpa_attention, "KEPT", most)
+    monkeypatch.setattr(sdpa_attention, "may_look", lambda x: looks)
     model = small_model(attention="sdpa", num_hidden_layers=3, sliding_window=4)
     model(random_ids(model, 2, 11))
     assert len(made) == times
