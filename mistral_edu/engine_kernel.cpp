@@ -73,7 +73,9 @@ static inline void mix_columns(const Number *v, const float *scores, float *out,
     Floats sums[rows][parts] = {};
     for (long s = 0; s < fill; s++)
         for (int part = 0; part < parts; part++) {
-            const Floats values = load(v + s * shape.head_dim + part * lanes);
+            const Number *const at = v + s * shape.head_dim + part * lanes;
+            __builtin_prefetch((const char *)at + ahead);
+            const Floats values = load(at);
             for (int r = 0; r < rows; r++) sums[r][part] += scores[r * shape.slots + s] * values;
         }
     for (int r = 0; r < rows; r++)

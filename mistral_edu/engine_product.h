@@ -2,7 +2,9 @@
 //
 //     for some rows of W at a time:  read 16 numbers of each, multiply them by every row of x
 //
-// The weights come from memory once, in order, and meet all rows of x while they are in registers.
+// The weights come from memory once, and meet all rows of x while they are in registers. The rows of
+// W that are read together are no neighbours: W is cut into as many parts, and each is read on from
+// its beginning to its end. A processor foresees such a stream as long as it has the page for itself.
 // x is small and stays in the first cache. Sums are float32, whatever the type of the weights.
 //
 // Included by engine_kernel.cpp. Lesson: 14_the_full_7b.
@@ -63,19 +65,22 @@ static inline float number(bfloat16 w) {
 // out, what is needed together is together; rows of 4,096 bytes would fight for one set of a cache.
 enum Order { in_rows, dealt };
 
-// `outs` rows of W against `rows` rows of x; both are known to the compiler, which unrolls.
+// Bytes that are asked for before they are needed: memory takes so long to answer.
+constexpr long ahead = 2048;
+
+// `outs` rows of W, each `apart` rows from the next, against `rows` rows of x; the compiler knows
+// both numbers, and unrolls.
 template <Order order, int outs, int rows, class Weight>
-static inline void block(const Weight *w, const float *x, float *y, long in, long out) {
+static inline void block(const Weight *w, const float *x, float *y, long in, long out, long apart) {
     Floats sums[outs][rows] = {};
     const long whole = in - in % lanes;
     const long across = order == dealt ? rows : 1, down = order == dealt ? lanes : in;
     for (long k = 0; k < whole; k += lanes) {
         Floats weights[outs];
         for (int o = 0; o < outs; o++) {
-            // Ask for what the next block will need: a processor foresees steps along a row, not
-            // the jump to the next ones. Beyond the end of W nothing happens.
-            __builtin_prefetch(w + (outs + o) * in + k);
-            weights[o] = load(w + o * in + k);
+            const Weight *const at = w + o * apart * in + k;
+            __builtin_prefetch((const char *)at + ahead);  // beyond the end nothing happens
+            weights[o] = load(at);
         }
         for (int r = 0; r < rows; r++) {
             const Floats numbers = load(x + k * across + r * down);
@@ -83,12 +88,12 @@ static inline void block(const Weight *w, const float *x, float *y, long in, lon
         }
     }
     for (int o = 0; o < outs; o++)
-        for (int r = 0; r < rows; r++) {
-            float sum = sum_of(sums[o][r]);
-            const float *const rest = x + whole * across + r * down;
-            for (long k = whole; k < in; k++) sum += number(w[o * in + k]) * rest[k - whole];
-            y[r * out + o] = sum;
-        }
+        for (int r = 0; r < rows; r++) y[r * out + o * apart] = sum_of(sums[o][r]);
+    for (long k = whole; k < in; k++)
+        for (int o = 0; o < outs; o++)
+            for (int r = 0; r < rows; r++)
+                y[r * out + o * apart] += number(w[o * apart * in + k]) *
+                                          x[whole * across + r * down + k - whole];
 }
 
 static inline long room_for(long in, Order order) {
@@ -110,29 +115,31 @@ static void deal(const float *x, float *to, long in, long rows) {
 
 // `outs` rows of W against all rows of x; from the second turn on, they are still near.
 template <Order order, int outs, class Weight>
-static inline void by_all(const Weight *w, const float *x, float *y, long in, long out, long rows) {
+static inline void by_all(const Weight *w, const float *x, float *y, long in, long out, long rows,
+                          long apart = 1) {
     const long next = room_for(in, order);
     if constexpr (outs <= 4) {  // there are registers for so many sums
         for (; rows >= 8; rows -= 8, x += 8 * next, y += 8 * out)
-            block<order, outs, 8>(w, x, y, in, out);
+            block<order, outs, 8>(w, x, y, in, out, apart);
         for (; rows >= 4; rows -= 4, x += 4 * next, y += 4 * out)
-            block<order, outs, 4>(w, x, y, in, out);
-        if (rows == 3) block<order, outs, 3>(w, x, y, in, out);
+            block<order, outs, 4>(w, x, y, in, out, apart);
+        if (rows == 3) block<order, outs, 3>(w, x, y, in, out, apart);
     }
-    if (rows == 2) block<order, outs, 2>(w, x, y, in, out);
-    if (rows == 1) block<order, outs, 1>(w, x, y, in, out);
+    if (rows == 2) block<order, outs, 2>(w, x, y, in, out, apart);
+    if (rows == 1) block<order, outs, 1>(w, x, y, in, out, apart);
 }
 
 template <int outs, class Weight>
 static void product_by(const Weight *w, const float *x, float *y, long in, long out, long rows) {
-    const long whole = out - out % outs;
+    const long apart = out / outs;
     #pragma omp parallel for schedule(static)
-    for (long o = 0; o < whole; o += outs)
-        by_all<dealt, outs>(w + o * in, x, y + o, in, out, rows);
-    for (long o = whole; o < out; o++) by_all<dealt, 1>(w + o * in, x, y + o, in, out, rows);
+    for (long o = 0; o < apart; o++)
+        by_all<dealt, outs>(w + o * in, x, y + o, in, out, rows, apart);
+    for (long o = apart * outs; o < out; o++)
+        by_all<dealt, 1>(w + o * in, x, y + o, in, out, rows);
 }
 
-// The fewer rows of x, the more of W at a time: between two blocks nothing is read.
+// The fewer rows of x, the more of W at a time: memory answers several questions at once.
 template <class Weight>
 static void product(const Weight *w, const float *x, float *y, long in, long out, long rows) {
     static thread_local std::vector<float> room;

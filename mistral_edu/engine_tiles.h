@@ -56,24 +56,27 @@ static void fill(Tile &tile, const float *x, long in, long rows) {
     }
 }
 
-// Sixteen rows of W against eight rows of x.
-static void sixteen(const bfloat16 *w, const Tile *x, float *y, long in, long out, long rows) {
+// Sixteen rows of W, each `apart` rows from the next, against eight rows of x.
+static void sixteen(const bfloat16 *w, const Tile *x, float *y, long in, long out, long rows,
+                    long apart) {
     _tile_zero(0);
     for (long k = 0; k < in; k += deep) {
-        for (long o = side; o < 2 * side; o++) __builtin_prefetch(w + o * in + k);  // the next ones
-        _tile_loadd(1, w + k, 2 * in);
+        for (long o = 0; o < side; o++)
+            __builtin_prefetch((const char *)(w + o * apart * in + k) + ahead);
+        _tile_loadd(1, w + k, 2 * in * apart);
         _tile_loadd(2, x + k / deep, sizeof x->pairs[0]);
         _tile_dpbf16ps(0, 1, 2);
     }
     float sums[side][side];
     _tile_stored(0, sums, sizeof sums[0]);
     for (long o = 0; o < side; o++)
-        for (long r = 0; r < rows; r++) y[r * out + o] = sums[o][r] + sums[o][half + r];
+        for (long r = 0; r < rows; r++)
+            y[r * out + o * apart] = sums[o][r] + sums[o][half + r];
 }
 
 static void product_by_tiles(const bfloat16 *w, const float *x, float *y, long in, long out,
                              long rows) {
-    const long steps = in / deep, parts = (rows + half - 1) / half, whole = out - out % side;
+    const long steps = in / deep, parts = (rows + half - 1) / half, apart = out / side;
     static thread_local std::vector<Tile> room;
     room.resize(parts * steps);
     Tile *const tiles = room.data();
@@ -86,13 +89,14 @@ static void product_by_tiles(const bfloat16 *w, const float *x, float *y, long i
             fill(tiles[t], x + row * in + t % steps * deep, in, std::min(half, rows - row));
         }
         #pragma omp for schedule(static)
-        for (long o = 0; o < whole; o += side)
+        for (long o = 0; o < apart; o++)
             for (long row = 0; row < rows; row += half)
                 sixteen(w + o * in, tiles + row / half * steps, y + row * out + o, in, out,
-                        std::min(half, rows - row));
+                        std::min(half, rows - row), apart);
         _tile_release();
     }
-    for (long o = whole; o < out; o++) by_all<in_rows, 1>(w + o * in, x, y + o, in, out, rows);
+    for (long o = apart * side; o < out; o++)
+        by_all<in_rows, 1>(w + o * in, x, y + o, in, out, rows);
 }
 
 static void product(const bfloat16 *w, const float *x, float *y, long in, long out, long rows) {
