@@ -38,7 +38,7 @@ from mistral_edu.experiments.record import Row
 SHORT = 32  # tokens
 DISCARDED = 1  # rounds
 LONG_PROMPT = 4  # windows, for the bytes that a cache holds
-FAR = 16  # windows; how far a peer without one is followed
+FAR = 8  # windows; how far a peer without one is followed
 USUAL, FEW = 2048, 3  # tokens of a prompt, and rounds for longer ones
 
 
