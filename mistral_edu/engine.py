@@ -12,8 +12,8 @@ Lesson: 14_the_full_7b.
 
 Conventions
     No gradients. Scores equal the plain model's up to the rounding of sums in another order.
-    Engine and model share their weights: change them in place and the engine follows; after the
-    model was moved or cast, make a new engine.
+    Engine and model share their weights: change them in place and the engine follows. After the
+    model was moved or cast, or given other tensors (`load_state_dict(assign=True)`), make a new one.
     One engine continues one batch at a time. It is made of `engine_linear` and `engine_ways` (the
     matrices), `engine_rows` (what lies between them), `engine_kernel` and `engine_compiled` (the
     same in compiled code), `engine_layer`, `engine_ring` (the cache), `engine_attention`,
@@ -55,13 +55,14 @@ class Engine:
             the window saves memory.
         multiply: how a step multiplies by the matrices: "measured" for the fastest way on this
             CPU, which is tried out (see `engine_ways`), or "plain", "swapped", or "compiled", then
-            with all that is between them. Ways round sums differently: for the same bits every
-            time, name one.
+            with all that is between them if it can be had. Ways round sums differently: for the
+            same bits every time, name one.
         record: whether to record the step and replay it; None where there is a CUDA GPU.
 
     Raises:
-        ValueError: for pruned heads, for a way to multiply that cannot be had here, without
-            window and capacity, or for a batch_size or max_chunk below 1.
+        ValueError: for pruned heads, for weights of several types, for a way to multiply that
+            cannot be had here, without window and capacity, or for a batch_size or max_chunk
+            below 1.
 
     >>> from mistral_edu import load
     >>> model, tokenizer = load("tiny")
@@ -89,7 +90,7 @@ class Engine:
             raise ValueError(f"batch_size={batch_size} and max_chunk={max_chunk} must be 1 or more")
         self.config, self.device, self.dtype = model.config, model.device, model.dtype
         self.batch_size, self.max_chunk = batch_size, max_chunk
-        self.begun = 0  # how often new texts have taken the place of others
+        self.moves = 0  # how often texts were begun or continued
         self._ring = StaticRing(
             self.config, batch_size, capacity=capacity, dtype=self.dtype, device=self.device
         )
@@ -142,9 +143,9 @@ class Engine:
         real = checked_mask(input_ids, attention_mask).cpu()
         self._require_rows(len(input_ids))
         self._require_ids(input_ids)
-        self._ring.reset()
-        self.begun += 1
         self._ring.require_room(int(real.sum(dim=1).max()))
+        self._ring.reset()
+        self.moves += 1
         size = max(1, self.max_chunk // self.batch_size)
         for start in range(0, input_ids.shape[1], size):
             chunk = slice(start, start + size)
@@ -162,7 +163,8 @@ class Engine:
             ValueError: for another number of rows, or beyond the capacity.
         """
         self._require_rows(len(ids))
-        self._ring.require_room(1)
+        self._ring.require_room(max(self._ring.counts) + 1)
+        self.moves += 1
         scores = self._step(ids.to(self.device))
         self._ring.count([1] * self.batch_size)
         return scores
@@ -218,7 +220,6 @@ class Engine:
                 "use model.generate, or num_beams=1"
             )
         most = int(request.mask.sum(dim=1).max()) + request.config.max_new_tokens
-        self._ring.reset()
         self._ring.require_room(most)
         return engine_steps.steps(self, request, 1 if self.device.type == "cpu" else LOOK_EVERY)
 

@@ -64,7 +64,6 @@ class CompiledLayers:
     def __init__(
         self, layers: Sequence[FusedLayer], ring: StaticRing, config: MistralConfig
     ) -> None:
-        self._layers, self._ring = layers, ring  # their addresses are held below: keep them alive
         self._shape = Shape(
             len(ring.counts),
             config.hidden_size,
@@ -75,14 +74,19 @@ class CompiledLayers:
             ring.slots,
             config.rms_norm_eps,
         )
-        addresses = [
-            None if tensor is None else tensor.data_ptr()
+        self._count = len(layers)
+        # Kept, for their addresses are; detached, so that they stay where they are if the model's
+        # parameters are given other memory.
+        self._tensors = [
+            None if tensor is None else tensor.detach().contiguous()
             for index, layer in enumerate(layers)
             for tensor in (*layer.tensors, ring.keys[index], ring.values[index])
         ]
-        self._addresses = (ctypes.c_void_p * len(addresses))(*addresses)
-        self._rooms = [torch.empty(size) for size in _room_sizes(self._shape)]
-        self._room = (ctypes.c_void_p * len(self._rooms))(*[r.data_ptr() for r in self._rooms])
+        self._addresses = _addresses(self._tensors)
+        self._rooms = [
+            torch.empty(size, dtype=torch.float32, device="cpu") for size in _room_sizes(self._shape)
+        ]
+        self._room = _addresses(self._rooms)
         (weights,) = layers[0].types
         self._step = getattr(library(), step_name(ring.keys[0].dtype, weights))
 
@@ -103,12 +107,14 @@ class CompiledLayers:
         """
         x = x.float().contiguous()
         given = (turn[0].contiguous(), turn[1].contiguous(), slots, fill)
-        token = (ctypes.c_void_p * 4)(*[tensor.data_ptr() for tensor in given])
-        count = len(self._layers)
-        self._step(
-            self._addresses, count, ctypes.byref(self._shape), token, self._room, x.data_ptr()
-        )
+        shape, token = ctypes.byref(self._shape), _addresses(given)
+        self._step(self._addresses, self._count, shape, token, self._room, x.data_ptr())
         return x
+
+
+def _addresses(tensors: Sequence[Tensor | None]) -> "ctypes.Array[ctypes.c_void_p]":
+    found = [None if tensor is None else tensor.data_ptr() for tensor in tensors]
+    return (ctypes.c_void_p * len(found))(*found)
 
 
 def _room_sizes(shape: Shape) -> tuple[int, ...]:

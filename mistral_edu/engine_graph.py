@@ -1,6 +1,6 @@
 """Graph replay: what the GPU is to do in a step, recorded once and started as one thing.
 
-A step is some hundred small operations. Python and PyTorch need longer to start them than a GPU
+A step is hundreds of small operations. Python and PyTorch need longer to start them than a GPU
 needs to do them, unless they are started all at once.
 
 Source: PyTorch's CUDA graphs (`torch.cuda.CUDAGraph`).

@@ -2,9 +2,9 @@
 //
 //     for each layer:  x += W_o attend(rotate(W_qkv norm(x)));   x += W_down (silu(g) * u)
 //
-// Read it beside engine_layer.py: the same lines, with nothing started and nothing allocated
-// between them. All that lies between two products is float32, whatever the type of the weights:
-// `Number` is the type of the norms and the ring, `Weight` that of the matrices.
+// Read it beside engine_layer.py: the same lines, with no Python and no PyTorch between them. All
+// that lies between two products is float32, whatever the type of the weights: `Number` is the type
+// of the norms and the ring, `Weight` that of the matrices.
 //
 // Built by engine_kernel.py when an engine is made. Lesson: 14_the_full_7b.
 

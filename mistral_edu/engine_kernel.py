@@ -1,6 +1,6 @@
 """Compiled for the processor at hand: a product of few rows, and a whole step of decoding.
 
-    y = x Wᵀ for a few rows x, W in float32, bfloat16 or 8 bits, read once and in order
+    y = x Wᵀ for a few rows x, W in float32, bfloat16 or 8 bits, read once
 
 PyTorch's products are made for many rows. With one to eight, as in decoding, memory sets the pace,
 and a loop that does nothing but read W evenly keeps up with it (`engine_product.h`; with a matrix
@@ -14,7 +14,7 @@ Lesson: 14_the_full_7b.
 
 Conventions
     Linux with a C++ compiler (`c++`, or what the environment variable CXX names); elsewhere there
-    is a reason instead, and the engine does with PyTorch.
+    is a reason instead, and the engine makes do with PyTorch.
     It runs on PyTorch's own threads: the library is linked without OpenMP, and the loader finds
     PyTorch's. A second set of threads would wait in the way of the first.
     Sums are in float32 and the result in the type of `x`, as in PyTorch's products.
@@ -86,7 +86,7 @@ class CompiledProduct:
         """The product in float32."""
         outs, ins = self.weight.shape
         rows = x.reshape(-1, ins).float().contiguous()
-        y = torch.empty(len(rows), outs)
+        y = torch.empty(len(rows), outs, dtype=torch.float32, device="cpu")
         self._function(self._address, rows.data_ptr(), y.data_ptr(), ins, outs, len(rows))
         return y.view(*x.shape[:-1], outs)
 

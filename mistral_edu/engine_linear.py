@@ -82,8 +82,10 @@ def fuse(linears: Sequence[nn.Module], rows: int = 1, multiply: str = MEASURED) 
     weight = _share([linear.weight for linear in linears if isinstance(linear.weight, Tensor)])
     if not eights:
         return ChosenProduct(weight, rows, multiply)
-    whole = Int8Linear(weight, torch.cat([linear.scale for linear in eights]))
-    return ChosenProduct(whole, rows, multiply)
+    steps = torch.cat([linear.scale for linear in eights]).float()
+    for linear, part in zip(eights, steps.split([len(e.scale) for e in eights]), strict=True):
+        linear.scale = part
+    return ChosenProduct(Int8Linear(weight, steps), rows, multiply)
 
 
 def _share(weights: Sequence[Tensor]) -> Tensor:

@@ -27,6 +27,7 @@ from torch import Tensor
 from mistral_edu import backends, flash_attention, flash_kernels
 from mistral_edu.engine_attention import OverRing, over_filled, over_filled_by_flash
 from mistral_edu.engine_compiled import CompiledLayers, why_no_step
+from mistral_edu.engine_kernel import name_of
 from mistral_edu.engine_layer import FusedLayer, require_fusable
 from mistral_edu.engine_linear import fuse
 from mistral_edu.engine_ring import StaticRing, ring_positions
@@ -60,6 +61,16 @@ def rows_for(model: MistralForCausalLM, like: Tensor, multiply: str) -> Rows:
     return PlainRows(activation(model.config.hidden_act))
 
 
+def require_one_type(model: MistralForCausalLM) -> None:
+    """Refuse a model cast in part: what is compiled reads all its numbers as one type."""
+    types = sorted({name_of(parameter.dtype) for parameter in model.parameters()})
+    if len(types) > 1:
+        raise ValueError(
+            f"the model's weights are {' and '.join(types)}, and the engine computes in one type: "
+            "cast it with model.to(torch.bfloat16), for example"
+        )
+
+
 class Passes:
     """A model's weights, fused, over a ring.
 
@@ -81,6 +92,7 @@ class Passes:
         config, device = model.config, model.device
         rows = len(ring.counts)
         layers = cast(list[DecoderLayer], list(model.model.layers))
+        require_one_type(model)
         for layer in layers:  # all of them before the weights of the first are touched
             require_fusable(layer)
         self.ring, self.static = ring, static
@@ -99,7 +111,8 @@ class Passes:
 
     def _is_faster(self, compiled: CompiledLayers) -> bool:
         """Whether steps with a full ring are clearly faster in one call than one by one."""
-        ring, ids = self.ring, torch.zeros(len(self.ring.counts), dtype=torch.long)
+        ring = self.ring
+        ids = torch.zeros(len(ring.counts), dtype=torch.long, device="cpu")
         seconds: dict[bool, list[float]] = {False: [], True: []}
         for _ in range(STEPS + 1):  # the first is to warm up
             for way, times in seconds.items():

@@ -1,10 +1,10 @@
 // y = x W^T for a few rows x, in one pass over W: what decoding spends its time on.
 //
-//     for some rows of W at a time:  read 16 numbers of each, multiply them by every row of x
+//     for some rows of W at a time:  read a register of each, multiply it by every row of x
 //
-// The weights come from memory once, and meet all rows of x while they are in registers. The rows of
-// W that are read together are no neighbours: W is cut into as many parts, and each is read on from
-// its beginning to its end. A processor foresees such a stream as long as it has the page for itself.
+// The weights come from memory once, and meet all rows of x while they are in registers. Rows that
+// are read together are no neighbours: W is cut into equal parts, and one row of each is read at a
+// time. So every part is a stream, and a processor's prefetcher follows one stream in a page.
 // x is small and stays in the first cache. Sums are float32, whatever the type of the weights.
 //
 // Included by engine_kernel.cpp. Lesson: 14_the_full_7b.
@@ -45,7 +45,7 @@ static inline Floats load(const bfloat16 *w) {
     return (Floats)(__builtin_convertvector(*(const Halves *)w, Words) << 16);
 }
 
-// By fours, for one after another each sum would wait for the one before.
+// In fours: lane after lane, each addition would wait for the last.
 static inline float sum_of(Floats x) {
     typedef float Four __attribute__((vector_size(16)));
     union { Floats whole; Four parts[lanes / 4]; } both = {x};
@@ -61,7 +61,7 @@ static inline float number(bfloat16 w) {
     return both.number;
 }
 
-// Where x lies: its rows one after the other, or dealt out, 16 numbers of each row in turn. Dealt
+// Where x lies: its rows one after the other, or dealt out, a register of each row in turn. Dealt
 // out, what is needed together is together; rows of 4,096 bytes would fight for one set of a cache.
 enum Order { in_rows, dealt };
 

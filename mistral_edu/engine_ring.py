@@ -109,9 +109,8 @@ class StaticRing:
         """Note in `counts` so many more tokens of each row."""
         self.counts = [old + new for old, new in zip(self.counts, tokens, strict=True)]
 
-    def require_room(self, tokens: int) -> None:
-        """Refuse tokens for which there will be no slot: a ring shorter than W cannot wrap."""
-        end = max(self.counts) + tokens
+    def require_room(self, end: int) -> None:
+        """Refuse texts of so many tokens if there are no slots: a ring shorter than W cannot wrap."""
         if end > self.slots and self.slots != self.window:
             raise ValueError(
                 f"{end} tokens do not fit the engine's capacity of {self.slots} with "

@@ -17,7 +17,7 @@
 static inline void store(float from, float *to) { *to = from; }
 static inline void store(Floats from, float *to) { *(Floats *)to = from; }
 
-// Round to the nearest, ties to even; what is no number stays none.
+// Round to the nearest, ties to even; NaN stays NaN.
 static inline void store(float from, bfloat16 *to) {
     union { float number; uint32_t word; } both = {from};
     const uint32_t up = 0x7fff + ((both.word >> 16) & 1);
@@ -32,7 +32,7 @@ static inline void store(Floats from, bfloat16 *to) {
 // exp(x) = 2^n exp(r) with x = n log 2 + r and |r| small, to the last bit or two.
 static inline Floats exponential(Floats x) {
     const Floats most = Floats{} + 87, magic = Floats{} + 12582912;  // adding it rounds
-    x = x < -most ? -most : x;  // what is no number stays none
+    x = x < -most ? -most : x;  // NaN stays NaN
     x = x > most ? most : x;
     const Floats n = (x * 1.44269504f + magic) - magic;
     const Floats r = (x - n * 0.693359375f) + n * 2.12194440e-4f;  // log 2 in two parts

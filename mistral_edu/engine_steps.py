@@ -67,7 +67,7 @@ def steps(engine: "Engine", request: GenerationRequest, look_every: int = 1) -> 
 
     Raises:
         DamagedScoresError: for scores that are not numbers.
-        RuntimeError: if the engine was given other texts meanwhile.
+        RuntimeError: if the engine was used for something else meanwhile.
     """
     longest = request.config.max_new_tokens
     if not longest:
@@ -76,7 +76,7 @@ def steps(engine: "Engine", request: GenerationRequest, look_every: int = 1) -> 
     watches = stopping.watch_rows(request)
     endings = torch.full((len(request.ids),), stopping.RUNNING)
     scores = engine.prefill(request.ids, request.mask)
-    begun = engine.begun
+    moves = engine.moves
     made: list[tuple[Tensor, Tensor, Tensor]] = []
     for number in range(longest):
         tokens = choose(scores, number)
@@ -89,8 +89,9 @@ def steps(engine: "Engine", request: GenerationRequest, look_every: int = 1) -> 
             if not (endings == stopping.RUNNING).any():
                 return
         if number + 1 < longest:
-            _require_same_texts(begun, engine.begun)
+            _require_same_texts(moves, engine.moves)
             scores = engine.step(tokens)
+            moves = engine.moves
 
 
 def _fetched(
@@ -111,9 +112,9 @@ def _fetched(
             return
 
 
-def _require_same_texts(begun: int, now: int) -> None:
-    if now != begun:
+def _require_same_texts(moves: int, now: int) -> None:
+    if now != moves:
         raise RuntimeError(
-            "the engine was given other texts before these were read to their end: finish one "
-            "first, or make a second engine"
+            "the engine was used for something else before these texts were read to their end: "
+            "finish one first, or make a second engine"
         )

@@ -5,7 +5,7 @@
 // Past four rows a loop is kept busy by arithmetic, and memory waits for it. Intel's AMX multiplies
 // two tiles in one instruction, but bfloat16 only. x is float32 and stays so: a tile has sixteen
 // columns, so that eight rows of x go in twice, first their upper halves and then what is left of
-// them. The two sums together know sixteen bits of every number, and cost what one would.
+// them. The two sums together carry sixteen bits of every number, and cost what one would.
 //
 // Source: Intel, "Intrinsics Guide", AMX-BF16; Linux, "Using XSTATE features in user space".
 // Included by engine_kernel.cpp. Lesson: 14_the_full_7b.

@@ -71,9 +71,9 @@ def operator_int8(linear: Int8Linear) -> Product:
     """s ⊙ (x qᵀ) by PyTorch's operator for it."""
 
     def product(x: Float[Tensor, "... in"]) -> Float[Tensor, "... out"]:
-        rows, steps = x.reshape(-1, x.shape[-1]), linear.scale.to(x.dtype)
-        y: Tensor = torch.ops.aten._weight_int8pack_mm(rows, linear.weight, steps)
-        return y.unflatten(0, x.shape[:-1])
+        rows = x.reshape(-1, x.shape[-1]).float()  # in half precision it would round the steps
+        y: Tensor = torch.ops.aten._weight_int8pack_mm(rows, linear.weight, linear.scale)
+        return y.to(x.dtype).unflatten(0, x.shape[:-1])
 
     return product
 
@@ -97,7 +97,7 @@ def product_for(matrix: Tensor | Int8Linear, way: str) -> Product:
         ValueError: for another way.
     """
     weight = matrix.weight if isinstance(matrix, Int8Linear) else matrix
-    if way not in ways_for(weight):
+    if way != PLAIN and way not in ways_for(weight):  # plain needs no compiler
         reason = why_uncompiled(weight) if way == COMPILED else None
         raise ValueError(
             f"multiply={way!r} cannot be had for {weight.dtype} on {weight.device.type}"
@@ -163,7 +163,7 @@ def fastest(shape: tuple[int, int], dtype: torch.dtype, rows: int, threads: int)
     """
     made = [_made(shape, dtype) for _ in range(_copies(shape, dtype))]
     like = torch.float32 if dtype == torch.int8 else dtype
-    x = torch.ones(rows, shape[1], dtype=like)
+    x = torch.ones(rows, shape[1], dtype=like, device="cpu")
     weight = made[0].weight if isinstance(made[0], Int8Linear) else made[0]
     products = {way: [product_for(one, way) for one in made] for way in ways_for(weight)}
     seconds: dict[str, list[float]] = {way: [] for way in products}
@@ -185,5 +185,6 @@ def _copies(shape: tuple[int, int], dtype: torch.dtype) -> int:
 
 
 def _made(shape: tuple[int, int], dtype: torch.dtype) -> Shaped[Tensor, "out in"] | Int8Linear:
-    weight = torch.ones(shape, dtype=dtype)
-    return Int8Linear(weight, torch.ones(shape[0])) if dtype == torch.int8 else weight
+    weight = torch.ones(shape, dtype=dtype, device="cpu")
+    steps = torch.ones(shape[0], dtype=torch.float32, device="cpu")
+    return Int8Linear(weight, steps) if dtype == torch.int8 else weight

@@ -136,6 +136,29 @@ def test_what_changes_a_weight_in_place_changes_the_engine():
     assert difference(engine.prefill(ids), before) > 0.01
 
 
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16])
+def test_the_default_type_of_pytorch_changes_nothing(default):
+    model, before = small_model(), torch.get_default_dtype()
+    ids = random_ids(model, 2, 5)
+    expected = Engine(model, 2).generate(ids, max_new_tokens=9, eos_token_id=())
+    torch.set_default_dtype(default)
+    try:
+        engine = Engine(model, 2)
+        assert torch.equal(engine.generate(ids, max_new_tokens=9, eos_token_id=()), expected)
+    finally:
+        torch.set_default_dtype(before)
+
+
+def test_a_model_cast_in_part_is_refused_before_anything_is_touched():
+    model = small_model().bfloat16()
+    model.model.layers[1].input_layernorm.float()
+    weight = model.model.layers[0].self_attn.q_proj.weight
+    at = weight.data_ptr()
+    with pytest.raises(ValueError, match=r"bfloat16 and float32.*cast it with model.to"):
+        Engine(model)
+    assert weight.data_ptr() == at
+
+
 def test_rows_and_ids_that_do_not_fit_are_refused():
     model = small_model()
     engine = Engine(model, 2)

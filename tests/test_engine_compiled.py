@@ -102,19 +102,42 @@ def test_half_precision_is_nearer_to_the_exact_scores_than_calls_one_by_one(chan
 def test_values_are_rounded_to_the_nearest_as_they_are_stored():
     model = small_model(num_hidden_layers=1, num_key_value_heads=1).bfloat16()
     layer = model.model.layers[0]
-    exact, compiled = both(model)
+    compiled = Engine(model, multiply="compiled")
     compiled.prefill(torch.tensor([[3]]))
     compiled.step(torch.tensor([4]))
     with torch.no_grad():
         x = model.model.embed_tokens.weight[4].float()
         x = x * torch.rsqrt(x.pow(2).mean() + model.config.rms_norm_eps)
         value = (layer.self_attn.v_proj.weight.float() @ x).bfloat16()
-    assert exact.dtype == torch.bfloat16
     off = compiled._ring.values[0][0, 0, 1].float() - value.float()
     assert (
         off.abs() <= value.float().abs() * 2**-8
     ).all()  # one unit at the most: x is rounded too
     assert (off == 0).float().mean() > 0.5
+
+
+def test_other_weights_in_8_bits_bring_their_steps_along():
+    model, other = (quantize_model(small_model()) for _ in range(2))
+    for linear in (layer.mlp.down_proj for layer in other.model.layers):
+        linear.scale *= 3
+    compiled, ids = Engine(model, multiply="compiled"), random_ids(model, 1, 4)
+    before = scores_of(compiled, ids)
+    model.load_state_dict(other.state_dict())
+    plain, _ = both(other)
+    assert difference(scores_of(compiled, ids), scores_of(plain, ids)) <= 1e-5
+    assert difference(scores_of(compiled, ids), before) > 0.01
+
+
+def test_weights_taken_from_the_model_stay_where_the_step_reads_them():
+    model = small_model()
+    compiled, ids = Engine(model, multiply="compiled"), random_ids(model, 1, 4)
+    expected = scores_of(compiled, ids)
+    norms = [layer.post_attention_layernorm.weight for layer in model.model.layers]
+    for norm in norms:
+        norm.data = norm.data.clone()
+    like = norms[0].data
+    others = [torch.full_like(like, torch.nan) for _ in range(100)]  # where the old ones were
+    assert torch.equal(scores_of(compiled, ids), expected) and others
 
 
 def test_greedy_texts_are_the_same():

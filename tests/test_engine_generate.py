@@ -84,8 +84,27 @@ def test_texts_that_take_anothers_place_are_noticed():
     stream = engine.stream(ids, max_new_tokens=5, eos_token_id=())
     next(stream)
     engine.prefill(ids)
-    with pytest.raises(RuntimeError, match="other texts before these were read"):
+    with pytest.raises(RuntimeError, match="something else before these texts were read"):
         next(stream)
+    stream = engine.stream(ids, max_new_tokens=5, eos_token_id=())
+    next(stream)
+    engine.step(torch.tensor([3]))
+    with pytest.raises(RuntimeError, match="finish one first, or make a second engine"):
+        next(stream)
+
+
+def test_what_is_refused_or_never_read_does_not_disturb_a_text():
+    model = small_model(sliding_window=None)
+    engine, ids = Engine(model, capacity=20), random_ids(model, 1, 3)
+    expected = engine.generate(ids, max_new_tokens=9, eos_token_id=())[0, 3:].tolist()
+    stream = engine.stream(ids, max_new_tokens=9, eos_token_id=())
+    found = [int(next(stream)) for _ in range(3)]
+    with pytest.raises(ValueError, match="capacity=21"):
+        engine.generate(ids, max_new_tokens=18)
+    with pytest.raises(ValueError, match="capacity=25"):
+        engine.prefill(random_ids(model, 1, 25))
+    engine.stream(ids, max_new_tokens=2)
+    assert found + [int(token) for token in stream] == expected
 
 
 def test_damage_is_named_but_not_in_a_row_that_has_ended():
@@ -109,7 +128,7 @@ def test_beams_are_refused_and_room_is_asked_for_before_work_begins():
         engine.generate(ids, num_beams=2)
     with pytest.raises(ValueError, match="9 tokens do not fit.*capacity=9"):
         engine.generate(ids, max_new_tokens=6)
-    assert engine.begun == 0
+    assert engine.moves == 0
     assert engine.generate(ids, max_new_tokens=5, eos_token_id=()).shape == (1, 8)
 
 

@@ -34,7 +34,7 @@ def test_the_product_is_exact_for_any_number_of_rows(dtype, rows):
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("ins", [1, 7, 8, 15, 16, 17, 33])
 @pytest.mark.parametrize("outs", [1, 3, 4, 5, 10, 21])
-@pytest.mark.parametrize("rows", [1, 5])
+@pytest.mark.parametrize("rows", [1, 2, 3, 5, 11])
 def test_the_product_is_exact_for_sizes_that_no_register_divides(dtype, ins, outs, rows):
     weight, x = random_weight(dtype, outs, ins), torch.randn(rows, ins)
     assert difference(CompiledProduct(weight)(x), x @ weight.float().T) <= 1e-6
@@ -73,8 +73,10 @@ def test_weights_changed_in_place_are_followed_and_views_of_x_are_understood():
 
 @needs_compiler
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_any_number_of_threads_gives_the_same_bits(threads):
-    weight, x, before = torch.randn(37, 50), torch.randn(3, 50), torch.get_num_threads()
+@pytest.mark.parametrize(("dtype", "rows"), [(torch.float32, 3), (torch.bfloat16, 8)])
+def test_any_number_of_threads_gives_the_same_bits(threads, dtype, rows):
+    weight, x = torch.randn(37, 64).to(dtype), torch.randn(rows, 64)
+    before = torch.get_num_threads()
     product = CompiledProduct(weight)
     try:
         torch.set_num_threads(1)
