@@ -84,7 +84,8 @@ class CompiledLayers:
         ]
         self._addresses = _addresses(self._tensors)
         self._rooms = [
-            torch.empty(size, dtype=torch.float32, device="cpu") for size in _room_sizes(self._shape)
+            torch.empty(size, dtype=torch.float32, device="cpu")
+            for size in _room_sizes(self._shape)
         ]
         self._room = _addresses(self._rooms)
         (weights,) = layers[0].types
