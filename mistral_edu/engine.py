@@ -13,7 +13,7 @@ Lesson: 14_the_full_7b.
 Conventions
     No gradients. Scores equal the plain model's up to the rounding of sums in another order.
     Engine and model share their weights: change them in place and the engine follows. After the
-    model was moved or cast, or given other tensors (`load_state_dict(assign=True)`), make a new one.
+    model was moved or cast, or given other tensors (`load_state_dict(assign=True)`), make another.
     One engine continues one batch at a time. It is made of `engine_linear` and `engine_ways` (the
     matrices), `engine_rows` (what lies between them), `engine_kernel` and `engine_compiled` (the
     same in compiled code), `engine_layer`, `engine_ring` (the cache), `engine_attention`,

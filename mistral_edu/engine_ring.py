@@ -110,7 +110,7 @@ class StaticRing:
         self.counts = [old + new for old, new in zip(self.counts, tokens, strict=True)]
 
     def require_room(self, end: int) -> None:
-        """Refuse texts of so many tokens if there are no slots: a ring shorter than W cannot wrap."""
+        """Refuse texts of so many tokens without slots: a ring shorter than W cannot wrap."""
         if end > self.slots and self.slots != self.window:
             raise ValueError(
                 f"{end} tokens do not fit the engine's capacity of {self.slots} with "
