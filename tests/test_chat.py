@@ -265,6 +265,17 @@ def test_a_question_without_an_answer_is_forgotten(folder, monkeypatch):
     assert asked == ["[INST] Who? [/INST]", "[INST] And? [/INST]"]
 
 
+def test_an_engine_answers_the_same(folder, monkeypatch, capsys):
+    typed = "Who?\nAnd?\n"
+    chatted(folder, typed, monkeypatch)
+    plain = capsys.readouterr().out
+    monkeypatch.setattr(MistralForCausalLM, "stream", None)
+    monkeypatch.setattr("sys.stdin", io.StringIO(typed))
+    words = ["chat", "--model", str(folder), "--max-new-tokens", "5", "--engine"]
+    assert cli.main(words) == 0
+    assert capsys.readouterr().out == plain
+
+
 def test_a_model_that_is_not_there_is_named_on_one_line(capsys):
     assert cli.main(["chat", "--model", "/no/such"]) == 2
     said = capsys.readouterr().err

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mistral_edu import MistralForCausalLM, cli, load
-from mistral_edu.commands import arguments, generate
+from mistral_edu.commands import arguments, generate, writers
 from mistral_edu.engine import Engine
 
 
@@ -91,7 +91,7 @@ def test_an_engine_for_4_bits_is_refused_in_one_line(capsys):
 
 def test_the_engine_writes_where_it_helps_and_says_so(monkeypatch, capsys):
     plain = written(capsys, "--temperature", "0")
-    monkeypatch.setattr(generate, "engine_helps", lambda model, tokens: True)
+    monkeypatch.setattr(writers, "engine_helps", lambda model, tokens: True)
     with monkeypatch.context() as only_engine:
         only_engine.setattr(MistralForCausalLM, "stream", None)
         assert cli.main(["generate", "It was", "--max-new-tokens", "20", "--temperature", "0"]) == 0
@@ -105,12 +105,12 @@ def test_the_engine_writes_where_it_helps_and_says_so(monkeypatch, capsys):
 def test_an_engine_helps_with_long_texts_of_large_models(monkeypatch):
     model, _ = load("tiny")
     size = sum(p.numel() * p.element_size() for p in model.parameters())
-    enough = generate.WORTH // size + 1
-    assert generate.engine_helps(model, enough) and not generate.engine_helps(model, enough - 2)
-    assert not generate.engine_helps(model.half(), 4 * enough)
+    enough = writers.WORTH // size + 1
+    assert writers.engine_helps(model, enough) and not writers.engine_helps(model, enough - 2)
+    assert not writers.engine_helps(model.half(), 4 * enough)
     model.float()
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=2 * size - 1))
-    assert not generate.engine_helps(model, enough)
+    assert not writers.engine_helps(model, enough)
 
 
 def test_weights_are_placed_as_the_options_say(monkeypatch):

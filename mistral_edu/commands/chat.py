@@ -6,12 +6,11 @@ Lesson: 12_generation_and_chat.
 import argparse
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from mistral_edu.commands import arguments
+from mistral_edu.commands import arguments, writers
 
 if TYPE_CHECKING:
-    from mistral_edu.heads import MistralForCausalLM
     from mistral_edu.tokenizer import MistralTokenizer
 
 HELP = "talk with an instruct model, one line a turn; an empty line or Ctrl-D ends it"
@@ -35,19 +34,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="0 always takes the likeliest (%(default)s)",
     )
     parser.add_argument("--seed", type=int, default=0, help="same seed, same text (%(default)s)")
+    writers.add_choice(parser)
     arguments.add_placement(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Read a question, write the answer, until an empty line."""
     model, tokenizer = arguments.load_placed(options)
+    longest = model.config.max_position_embeddings
+    writer = writers.writer_of(model, options.max_new_tokens, options, capacity=longest)
     if hasattr(sys.stdout, "reconfigure"):  # A terminal that lacks a letter shows "?" for it.
         sys.stdout.reconfigure(errors="replace")
     messages = [{"role": "system", "content": options.system}] if options.system else []
     while question := _ask():
         messages.append({"role": "user", "content": question})
         said = ""
-        for text in answer(model, tokenizer, messages, options):
+        for text in answer(writer, tokenizer, messages, options):
             print(text, end="", flush=True)
             said += text
         print()
@@ -66,17 +68,17 @@ def _ask() -> str:
 
 
 def answer(
-    model: "MistralForCausalLM",
+    writer: Any,
     tokenizer: "MistralTokenizer",
     messages: list[dict[str, str]],
     options: argparse.Namespace,
 ) -> Iterator[str]:
-    """Yield the model's answer to the last message, piece by piece, as it is made."""
+    """Yield the answer to the last message, piece by piece, as a model or an engine makes it."""
     import torch
 
     drawing = {"temperature": options.temperature, "seed": options.seed + len(messages)}
-    tokens = model.stream(
-        torch.tensor([tokenizer.apply_chat_template(messages)], device=model.device),
+    tokens = writer.stream(
+        torch.tensor([tokenizer.apply_chat_template(messages)], device=writer.device),
         max_new_tokens=options.max_new_tokens,
         do_sample=options.temperature > 0,
         **(drawing if options.temperature > 0 else {}),

@@ -5,14 +5,9 @@ Lesson: 00_map_and_toolbox.
 
 import argparse
 import sys
-from typing import TYPE_CHECKING, Any
 
-from mistral_edu.commands import arguments
+from mistral_edu.commands import arguments, writers
 
-if TYPE_CHECKING:
-    from mistral_edu.heads import MistralForCausalLM
-
-WORTH = 2 * 10**11  # bytes of weights read for a text, from which on an engine pays on a CPU
 HELP = "continue a prompt, printing each piece as the model chooses it"
 
 
@@ -55,42 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="end once this is written; may be given again",
     )
     parser.add_argument("--seed", type=int, default=0, help="same seed, same text (%(default)s)")
-    parser.add_argument(
-        "--engine",
-        action=argparse.BooleanOptionalAction,
-        help="the same text, written by the engine or by the plain model (whichever is faster)",
-    )
+    writers.add_choice(parser)
     arguments.add_placement(parser)
-
-
-def engine_helps(model: "MistralForCausalLM", tokens: int) -> bool:
-    """Whether an engine will save more time than it takes to make one.
-
-    It is made in two to four seconds, and saves a third or more of the time that reading the
-    weights takes. Fusing them may take their memory once more.
-    """
-    import psutil
-    import torch
-
-    from mistral_edu.quantized_model import weight_bytes
-
-    if model.device.type == "cuda":
-        return True
-    size = weight_bytes(model)
-    room = psutil.virtual_memory().available >= 2 * size
-    return room and size * tokens >= WORTH and model.dtype != torch.float16
-
-
-def writer_of(model: "MistralForCausalLM", tokens: int, options: argparse.Namespace) -> Any:
-    """Who writes a text of so many tokens, the prompt's included: the model, or an engine."""
-    from mistral_edu.engine import Engine
-
-    wanted = options.engine
-    if wanted is None and options.bits != 4:
-        wanted = engine_helps(model, tokens)
-        if wanted:
-            print("mistral-edu: the engine writes (--no-engine: the plain model)", file=sys.stderr)
-    return Engine(model, capacity=tokens) if wanted else model
 
 
 def run(options: argparse.Namespace) -> int:
@@ -104,7 +65,8 @@ def run(options: argparse.Namespace) -> int:
     names = ["max_new_tokens", "repetition_penalty", "stop_strings"]
     if options.temperature > 0:
         names += ["temperature", "top_k", "top_p", "min_p", "seed"]
-    writer = writer_of(model, len(prompt) + options.max_new_tokens, options)
+    length = len(prompt) + options.max_new_tokens
+    writer = writers.writer_of(model, length, options, capacity=length)
     tokens = writer.stream(
         torch.tensor([prompt], device=model.device),
         tokenizer=tokenizer,
