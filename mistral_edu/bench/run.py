@@ -18,7 +18,17 @@ from typing import Any
 
 import torch
 
-from mistral_edu.bench import agreement, ceilings, loading, measures, report, results, roster, sizes
+from mistral_edu.bench import (
+    agreement,
+    ceilings,
+    loading,
+    measures,
+    memory,
+    report,
+    results,
+    roster,
+    sizes,
+)
 from mistral_edu.bench.attendance import check, open_all, roll
 from mistral_edu.bench.ceilings import name_of
 from mistral_edu.bench.measures import Bench, Plan
@@ -161,6 +171,7 @@ def _one_type(settings: Settings, plan: Plan, dtype: torch.dtype, scratch: Path)
     for peer in opened.values():
         peer.close()
     material.models.clear()
+    memory.give_back(device)
     rows += in_fresh_processes(bench, replace(material, models={}))
     return Part(
         rows,
