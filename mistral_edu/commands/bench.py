@@ -8,6 +8,9 @@ from pathlib import Path
 
 from mistral_edu.commands import arguments
 
+# A long run can be made in parts, each a run and a record of its own:
+#   mistral-edu bench --model 7b --only decode --batches 1 --output parts/one
+#   mistral-edu bench --model 7b --only curve --windows 1,2,4 --peers plain,engine --output parts/two
 HELP = "measure speed and memory beside transformers, llama.cpp and the limits of the machine"
 
 
@@ -31,6 +34,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAMES",
         help="who is measured, with commas; all adds those that take long to warm up",
     )
+    parser.add_argument(
+        "--only",
+        type=_names,
+        metavar="NAMES",
+        help="prefill, decode, curve, cache, loading; some with commas, to measure in parts (all)",
+    )
+    parser.add_argument(
+        "--batches", type=_counts, metavar="N,N", help="rows to decode at once (1,8)"
+    )
+    parser.add_argument(
+        "--windows", type=_counts, metavar="N,N", help="lengths of the curve, in windows (1,2 … 64)"
+    )
     parser.add_argument("--quick", action="store_true", help="fewer blocks and shorter texts")
     parser.add_argument(
         "--longest", type=arguments.count, metavar="N", help="tokens of the longest prompt"
@@ -52,6 +67,9 @@ def run(options: argparse.Namespace) -> int:
         options.quick,
         options.longest,
         options.device,
+        options.only,
+        options.batches,
+        options.windows,
     )
     measurement = measure(settings)
     written = measurement.write(options.output or record.measurements_dir(), report.draw)
@@ -65,3 +83,7 @@ def _names(text: str) -> tuple[str, ...]:
     if not names:
         raise argparse.ArgumentTypeError(f"{text!r} names nothing: give names with commas")
     return names
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    return tuple(arguments.count(name) for name in _names(text))
