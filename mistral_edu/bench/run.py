@@ -84,7 +84,11 @@ class Settings:
         if unknown := sorted(set(self.only or ()) - set(measures.ALL)):
             known = ", ".join(measures.ALL)
             raise ValueError(f"only={unknown[0]!r} is not measured: choose from {known}")
-        given = {"only": self.only, "batches": self.batches, "windows": self.windows}
+        given: dict[str, Any] = {
+            "only": self.only,
+            "batches": self.batches,
+            "windows": self.windows,
+        }
         if self.longest is not None:
             shorter = [length for length in plan.prompts if length < self.longest]
             given["prompts"] = (*shorter, self.longest)

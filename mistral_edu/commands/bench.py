@@ -1,5 +1,10 @@
 """`mistral-edu bench`: measure this project beside its peers.
 
+A long run can be made in parts, each a run with a record of its own:
+
+    mistral-edu bench --model 7b --only decode --batches 1 --output parts/one
+    mistral-edu bench --model 7b --only curve --windows 1,2,4 --peers plain,engine --output parts/two
+
 Lesson: 14_the_full_7b.
 """
 
@@ -8,9 +13,6 @@ from pathlib import Path
 
 from mistral_edu.commands import arguments
 
-# A long run can be made in parts, each a run and a record of its own:
-#   mistral-edu bench --model 7b --only decode --batches 1 --output parts/one
-#   mistral-edu bench --model 7b --only curve --windows 1,2,4 --peers plain,engine --output parts/two
 HELP = "measure speed and memory beside transformers, llama.cpp and the limits of the machine"
 
 

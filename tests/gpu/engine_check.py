@@ -71,14 +71,10 @@ def check(setting: Setting, route: str, dtype: torch.dtype, batch: int) -> dict[
 
 def fresh_model(setting: Setting) -> MistralForCausalLM:
     """A small model whose weights the seed decides."""
-    return small_model(
-        setting.seed, head_dim=HEAD, sliding_window=WINDOW, initializer_range=0.15
-    )
+    return small_model(setting.seed, head_dim=HEAD, sliding_window=WINDOW, initializer_range=0.15)
 
 
-def fresh_texts(
-    setting: Setting, model: MistralForCausalLM, batch: int
-) -> tuple[Tensor, Tensor]:
+def fresh_texts(setting: Setting, model: MistralForCausalLM, batch: int) -> tuple[Tensor, Tensor]:
     """Left-padded texts of prompt and steps, and their mask: one prompt is the longest."""
     draw = torch.Generator().manual_seed(setting.seed)
     lengths = torch.randint(1, LONGEST + 1, (batch,), generator=draw).tolist()

@@ -177,7 +177,9 @@ def test_the_benchmark_s_options_are_the_command_s_own(setting, monkeypatch, nam
 def test_no_part_is_given_the_record_of_another(setting, monkeypatch):
     setting.out.mkdir()
     (setting.out / "bench-7b.json").write_text("{}")
-    monkeypatch.setattr(kit.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=0, stderr=""))
+    monkeypatch.setattr(
+        kit.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=0, stderr="")
+    )
     with pytest.raises(PartFailed):
         kit.run_bench(setting, "7b", "--only cache")
 
