@@ -2,8 +2,8 @@
 
 A long run can be made in parts, each a run with a record of its own:
 
-    mistral-edu bench --model 7b --only decode --batches 1 --output parts/one
-    mistral-edu bench --model 7b --only curve --windows 1,2,4 --peers plain,engine --output parts/two
+    mistral-edu bench --model 7b --only decode --batches 1 --output parts/1
+    mistral-edu bench --model 7b --only curve --windows 1,2,4 --peers plain,engine --output parts/2
 
 Lesson: 14_the_full_7b.
 """

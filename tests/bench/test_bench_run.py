@@ -268,7 +268,9 @@ def test_a_mistake_is_named_before_anything_is_measured(words, named, capsys):
 def test_a_part_of_the_run_measures_that_and_is_drawn(monkeypatch, tmp_path, only, quantities):
     monkeypatch.setitem(sizes.SIZES, "toy", lambda: small_config(sliding_window=8))
     monkeypatch.setattr(roster, "PEERS", ours.PEERS)
-    monkeypatch.setattr(run.loading, "in_fresh_process", lambda *_: LOADED)
+    given_back = []
+    monkeypatch.setattr(run.memory, "give_back", given_back.append)
+    monkeypatch.setattr(run.loading, "in_fresh_process", lambda *_: given_back and LOADED)
     monkeypatch.setattr(run.ceilings, "LARGE", {"cpu": 2**20})
     monkeypatch.setattr(run.ceilings, "SIDE", {"cpu": 64})
     settings = Settings("toy", device="cpu", only=only, batches=(2,), windows=(1, 3))
