@@ -10,6 +10,7 @@ Conventions
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
@@ -59,6 +60,11 @@ class GenerationRequest:
     def has_stops(self) -> bool:
         """Whether anything but an eos id ends a row."""
         return bool(self.config.strings or self.config.stop_sequences)
+
+    @cached_property
+    def ends_on_device(self) -> Int[Tensor, "N"]:
+        """The eos ids where the scores are, sent once: to send them is to wait for the device."""
+        return self.ends.to(self.ids.device)
 
     def new_cache(self, model: "MistralForCausalLM") -> RollingCache:
         """An empty cache for the prompt and everything that may follow it."""
@@ -197,5 +203,5 @@ def restrain(
     if seen is not None:
         scores = sampling.penalise_repetition(scores, seen, request.config.repetition_penalty)
     if made < request.config.min_new_tokens:
-        scores = sampling.forbid(scores, request.ends.to(scores.device))
+        scores = sampling.forbid(scores, request.ends_on_device)
     return scores

@@ -1,11 +1,14 @@
 """A step of the engine can be recorded: it does the same whatever is in the ring."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mistral_edu import engine_graph, flash_kernels
+from mistral_edu import engine_graph, engine_steps, flash_kernels
 from mistral_edu.engine import Engine
+from mistral_edu.generation_request import prepare, restrain
 from tests import flash_stand_in
 from tests.models import difference, left_padded, random_ids, small_model
 from tests.test_flash_attention import pretend_a_gpu
@@ -29,6 +32,14 @@ class Operations(TorchDispatchMode):
         return func(*args, **named)
 
 
+ASKING = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "item", "aten.equal.")
+
+
+def asks(name):
+    """Whether Python must wait for the device to know the result, or its shape."""
+    return any(word in name for word in ASKING)
+
+
 def operations(engine, ids):
     with Operations() as seen, torch.no_grad():
         engine._passes.step(ids)
@@ -50,8 +61,54 @@ def test_a_static_step_does_the_same_operations_on_the_same_memory_at_any_fill()
     first, *later = [operations(engine, ids) for _ in range(7)]  # W = 4: it wraps
     assert len(first) > 20 and all(one == first for one in later)
     assert homes(engine._ring) == before
-    asking = ("_local_scalar_dense", "nonzero")
-    assert not [name for name, *_ in first if any(word in name for word in asking)]
+    assert not [name for name, *_ in first if asks(name)]
+
+
+RULES = {"repetition_penalty": 1.3, "min_new_tokens": 9, "temperature": 0.8, "top_k": 30}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, RULES | {"do_sample": True, "top_p": 0.9, "min_p": 0.01, "seed": 1}],
+)
+def test_between_two_looks_nothing_waits_for_the_device(monkeypatch, options):
+    model = small_model()
+    engine = Engine(model, 2)
+    engine._passes.static = True
+    ids, mask = left_padded([random_ids(model, 1, n)[0] for n in (1, 3)])
+    options = {"max_new_tokens": 12, "eos_token_id": (2,)} | options
+    request = prepare(engine, ids, mask, options=options)
+    fetched, same_texts = engine_steps._fetched, engine_steps._require_same_texts
+    seen, found, counts = Operations(), [], [False]
+
+    def noted(go_on):
+        found.extend(seen.noted if counts[0] else [])
+        seen.noted, counts[0] = [], go_on
+
+    def begin(*given):
+        noted(go_on=True)
+        same_texts(*given)
+
+    def look(*given):
+        noted(go_on=False)
+        yield from fetched(*given)
+
+    monkeypatch.setattr(engine_steps, "_require_same_texts", begin)
+    monkeypatch.setattr(engine_steps, "_fetched", look)
+    with seen, torch.no_grad():
+        assert len(list(engine_steps.steps(engine, request, look_every=4))) == 12
+    names = [name for name, *_ in found]
+    assert names.count("aten.embedding.default") >= 8
+    assert not [name for name in names if asks(name)]
+
+
+def test_the_eos_ids_are_sent_to_the_device_once():
+    request = prepare(small_model(), torch.tensor([[5]]), options={"min_new_tokens": 9})
+    there = replace(request, ids=request.ids.to("meta"))
+    with Operations() as seen:
+        for made in range(3):
+            restrain(torch.zeros(1, 64, device="meta"), there, made, None)
+    assert [name for name, *_ in seen.noted].count("aten._to_copy.default") == 1
 
 
 def test_a_step_on_a_cpu_does_not_for_it_reads_the_filled_part_only():

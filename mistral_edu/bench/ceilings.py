@@ -5,9 +5,8 @@
     matmul   a square product, for each type                                  operations a second
 
 Decoding is bound by reading (every weight, for every token), taking in a prompt by multiplying.
-Who reads fastest is not known beforehand: on a CPU PyTorch's sum and the compiled product of one
-row (`engine_kernel`) both try, and the limit is the better of the two. A limit that the code under
-test can pass would be none.
+Who reads fastest is not known beforehand: several ways of only reading try (`ways_to_read`), and
+the limit is the best of them. A limit that the code under test can pass would be none.
 
 Source: Williams, Waterman and Patterson, "Roofline" (2009): the two bounds of any kernel.
 Lesson: 14_the_full_7b.
@@ -16,17 +15,21 @@ Conventions
     Measured in turns like the peers, before them, on the same threads.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from mistral_edu.bench.timing import Block, Spread, Work, finisher, interleaved
 from mistral_edu.engine_kernel import CompiledProduct, why_uncompiled
 
-READ, READ_BY_PRODUCT, COPY = "read", "read by a product", "copy"
-COLUMNS = 1024  # of the matrix that is read by a product
+READ, READ_BY_MAXIMUM, READ_BY_VECTOR = "read", "read by the maximum", "read by matrix times vector"
+READ_BY_PRODUCT, COPY = "read by a product", "copy"
+COLUMNS = 1024  # of the matrix that is read
+KIND = {"cpu": torch.float32, "cuda": torch.bfloat16}  # of its numbers
 LARGE = {"cpu": 2**30, "cuda": 2**32}  # bytes; past every cache
 SIDE = {"cpu": 2048, "cuda": 8192}
 QUICK = 4  # quick: a quarter of the bytes, half the side
@@ -61,14 +64,14 @@ def measure(dtypes: Sequence[torch.dtype], device: torch.device, quick: bool = F
         device: where.
         quick: with smaller tensors.
     """
-    count = LARGE[device.type] // 4 // (QUICK if quick else 1)
-    side = SIDE[device.type] // (2 if quick else 1)
-    source, target = torch.rand(count, device=device), torch.empty(count, device=device)
-    work = {READ: Work(source.sum), COPY: Work(lambda: target.copy_(source))}
-    operations = {READ: 4.0 * count, COPY: 8.0 * count}
-    if why_uncompiled(source) is None:
-        work[READ_BY_PRODUCT] = Work(_product_of_one_row(source))
-        operations[READ_BY_PRODUCT] = operations[READ]
+    kind, side = KIND[device.type], SIDE[device.type] // (2 if quick else 1)
+    rows = LARGE[device.type] // (QUICK if quick else 1) // (COLUMNS * kind.itemsize)
+    source = torch.rand(rows, COLUMNS, dtype=kind, device=device)
+    target = torch.empty_like(source)
+    reads = ways_to_read(source)
+    work = {name: Work(way) for name, way in reads.items()}
+    operations = dict.fromkeys(reads, float(source.nbytes))
+    work[COPY], operations[COPY] = Work(lambda: target.copy_(source)), 2.0 * source.nbytes
     for dtype in dtypes:
         left, right = (torch.rand(side, side, device=device).to(dtype) for _ in range(2))
         work[name_of(dtype)] = Work(_product(left, right))
@@ -76,14 +79,31 @@ def measure(dtypes: Sequence[torch.dtype], device: torch.device, quick: bool = F
     blocks = interleaved(work, ROUNDS, finisher(device))
     rates = {name: _rate(blocks[name], operations[name]) for name in work}
     matmul = {name_of(dtype): rates[name_of(dtype)] for dtype in dtypes}
-    reads = [rates[name] for name in (READ, READ_BY_PRODUCT) if name in rates]
-    return Ceilings(max(reads, key=lambda rate: rate.median), rates[COPY], matmul)
+    read = max((rates[name] for name in reads), key=lambda rate: rate.median)
+    return Ceilings(read, rates[COPY], matmul)
 
 
-def _product_of_one_row(numbers: torch.Tensor):  # type: ignore[no-untyped-def]
-    row = torch.ones(1, COLUMNS)
-    product = CompiledProduct(numbers[: len(numbers) // COLUMNS * COLUMNS].view(-1, COLUMNS))
-    return lambda: product(row)
+def ways_to_read(matrix: Float[Tensor, "rows columns"]) -> dict[str, Callable[[], Tensor]]:
+    """Operations that read a whole matrix and write next to nothing, by name.
+
+    A sum, which on a CPU the compiled product of one row tries to pass, and elsewhere the largest
+    number and the product with a vector: what decoding does all day.
+
+    Args:
+        matrix: on the device to measure; its rows are a multiple of four bytes.
+
+    >>> ways = ways_to_read(torch.ones(2, 4))
+    >>> ways["read"]()
+    tensor(8.)
+    """
+    ways: dict[str, Callable[[], Tensor]] = {READ: matrix.view(torch.float32).sum}
+    if matrix.device.type != "cpu":
+        vector = torch.ones_like(matrix[0])
+        ways |= {READ_BY_MAXIMUM: matrix.amax, READ_BY_VECTOR: lambda: matrix @ vector}
+    elif why_uncompiled(matrix) is None:
+        row, product = torch.ones_like(matrix[:1]), CompiledProduct(matrix)
+        ways[READ_BY_PRODUCT] = lambda: product(row)
+    return ways
 
 
 def _product(left: torch.Tensor, right: torch.Tensor):  # type: ignore[no-untyped-def]

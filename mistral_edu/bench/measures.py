@@ -40,6 +40,7 @@ DISCARDED = 1  # rounds
 LONG_PROMPT = 4  # windows, for the bytes that a cache holds
 FAR = 8  # windows; how far a peer without one is followed
 USUAL, FEW = 2048, 3  # tokens of a prompt, and rounds for longer ones
+ALL = ("prefill", "decode", "curve", "cache", "loading")  # what can be measured by itself
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Plan:
         steps: tokens in a block.
         warm_up: tokens before it.
         starts: fresh processes for each peer.
+        only: which of `ALL`.
     """
 
     prompts: tuple[int, ...] = (512, USUAL, 8192, 32768)
@@ -63,6 +65,7 @@ class Plan:
     steps: int = 8
     warm_up: int = 2
     starts: int = 3
+    only: tuple[str, ...] = ALL
 
     @property
     def usual(self) -> int:

@@ -7,6 +7,7 @@ Lesson: 08_rolling_cache.
 """
 
 import ctypes
+import gc
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -75,6 +76,16 @@ def peak_of_device(device: torch.device) -> int | None:
     True
     """
     return torch.cuda.max_memory_allocated() if device.type == "cuda" else None
+
+
+def give_back(device: torch.device) -> None:
+    """Let other processes have the GPU memory that PyTorch keeps though nothing is in it any more.
+
+    >>> give_back(torch.device("cpu"))
+    """
+    gc.collect()  # what refers to itself, as a recorded step may
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def extra_bytes(run: Callable[[], Any], device: torch.device) -> int | None:

@@ -36,6 +36,8 @@ def finding(rows: Sequence[Row]) -> str:
     """One sentence: decoding at the full window, our best beside the baseline and the limit."""
     dtypes = dict.fromkeys(row["dtype"] for row in rows)
     groups = [group for dtype in dtypes for group in _decoding(rows, dtype)]
+    if not groups:
+        return "Decoding at the full window was not measured"
     taken = max((row["others"] for group in groups for row in group), default=0.0)
     noise = (
         f" (noise: others took up to {taken:.0%} of the machine)" if taken > QUIET_ENOUGH else ""
@@ -143,4 +145,5 @@ def _draw_curve(figure: Figure, rows: Sequence[Row], dtype: str, bottom: float) 
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_ylim(bottom=0)
     axes.set(xlabel="tokens before (log scale)", ylabel=f"ms a token, {dtype}, batch 1")
-    axes.legend(frameon=False, ncols=3, fontsize=8.5)
+    if peers:
+        axes.legend(frameon=False, ncols=3, fontsize=8.5)

@@ -18,7 +18,17 @@ from typing import Any
 
 import torch
 
-from mistral_edu.bench import agreement, ceilings, loading, measures, report, results, roster, sizes
+from mistral_edu.bench import (
+    agreement,
+    ceilings,
+    loading,
+    measures,
+    memory,
+    report,
+    results,
+    roster,
+    sizes,
+)
 from mistral_edu.bench.attendance import check, open_all, roll
 from mistral_edu.bench.ceilings import name_of
 from mistral_edu.bench.measures import Bench, Plan
@@ -40,6 +50,12 @@ class Settings:
         quick: fewer blocks and shorter texts, to see that all is well.
         longest: tokens of the longest prompt; None means 32,768.
         device: "cpu" or "cuda"; None takes a GPU if there is one.
+        only: some of `measures.ALL`, or None for all of them.
+        batches: rows to decode at once; None means 1 and 8.
+        windows: lengths of the curve, in windows; None means 1, 2, 4 … 64.
+
+    Raises:
+        ValueError: when asked for the plan, if `only` names what is not measured.
     """
 
     model: str = "small229"
@@ -48,6 +64,9 @@ class Settings:
     quick: bool = False
     longest: int | None = None
     device: str | None = None
+    only: tuple[str, ...] | None = None
+    batches: tuple[int, ...] | None = None
+    windows: tuple[int, ...] | None = None
 
     @property
     def where(self) -> torch.device:
@@ -62,10 +81,18 @@ class Settings:
         ((512, 2048, 4096), (512,))
         """
         plan = QUICK if self.quick else Plan()
-        if self.longest is None:
-            return plan
-        lengths = [length for length in plan.prompts if length < self.longest]
-        return replace(plan, prompts=(*lengths, self.longest))
+        if unknown := sorted(set(self.only or ()) - set(measures.ALL)):
+            known = ", ".join(measures.ALL)
+            raise ValueError(f"only={unknown[0]!r} is not measured: choose from {known}")
+        given: dict[str, Any] = {
+            "only": self.only,
+            "batches": self.batches,
+            "windows": self.windows,
+        }
+        if self.longest is not None:
+            shorter = [length for length in plan.prompts if length < self.longest]
+            given["prompts"] = (*shorter, self.longest)
+        return replace(plan, **{key: value for key, value in given.items() if value is not None})
 
     @property
     def command(self) -> str:
@@ -75,7 +102,9 @@ class Settings:
         'mistral-edu bench --model small229 --dtype float32,bfloat16 --quick'
         """
         words = ["mistral-edu bench", f"--model {self.model}", f"--dtype {','.join(self.dtypes)}"]
-        words += [f"--peers {','.join(self.peers)}"] if self.peers else []
+        for name in ("peers", "only", "batches", "windows"):
+            given = getattr(self, name)
+            words += [f"--{name} {','.join(map(str, given))}"] if given else []
         words += [f"--longest {self.longest}"] if self.longest else []
         words += [f"--device {self.device}"] if self.device else []
         return " ".join([*words, *(["--quick"] if self.quick else [])])
@@ -161,6 +190,7 @@ def _one_type(settings: Settings, plan: Plan, dtype: torch.dtype, scratch: Path)
     for peer in opened.values():
         peer.close()
     material.models.clear()
+    memory.give_back(device)
     rows += in_fresh_processes(bench, replace(material, models={}))
     return Part(
         rows,
@@ -172,22 +202,26 @@ def _one_type(settings: Settings, plan: Plan, dtype: torch.dtype, scratch: Path)
 
 
 def in_memory(bench: Bench) -> list[Row]:
-    """Everything that is measured with all peers in memory."""
+    """All that the plan measures with all peers in memory."""
     plan = bench.plan
-    rows = measures.prefill(bench, measures.SHORT, results.FIRST)
-    for tokens in plan.prompts:
-        rows += measures.prefill(bench, tokens)
-    for batch in plan.batches:
-        for state, context in measures.contexts(bench.config).items():
-            rows += measures.decode(bench, batch, state, context)
-    return rows + measures.curve(bench) + measures.cache_held(bench)
+    rows: list[Row] = []
+    if "prefill" in plan.only:
+        rows += measures.prefill(bench, measures.SHORT, results.FIRST)
+        for tokens in plan.prompts:
+            rows += measures.prefill(bench, tokens)
+    if "decode" in plan.only:
+        for batch in plan.batches:
+            for state, context in measures.contexts(bench.config).items():
+                rows += measures.decode(bench, batch, state, context)
+    rows += measures.curve(bench) if "curve" in plan.only else []
+    return rows + (measures.cache_held(bench) if "cache" in plan.only else [])
 
 
 def in_fresh_processes(bench: Bench, material: Material) -> list[Row]:
     """Loading and peak memory, each peer in processes of its own, in turns."""
     prompt = bench.plan.usual
     seen: dict[str, list[dict[str, float]]] = {}
-    for number in range(bench.plan.starts):
+    for number in range(bench.plan.starts if "loading" in bench.plan.only else 0):
         for name in bench.peers:
             bench.say(f"fresh process {number + 1}: {name}")
             try:

@@ -1,5 +1,10 @@
 """`mistral-edu bench`: measure this project beside its peers.
 
+A long run can be made in parts, each a run with a record of its own:
+
+    mistral-edu bench --model 7b --only decode --batches 1 --output parts/1
+    mistral-edu bench --model 7b --only curve --windows 1,2,4 --peers plain,engine --output parts/2
+
 Lesson: 14_the_full_7b.
 """
 
@@ -31,6 +36,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAMES",
         help="who is measured, with commas; all adds those that take long to warm up",
     )
+    parser.add_argument(
+        "--only",
+        type=_names,
+        metavar="NAMES",
+        help="prefill, decode, curve, cache, loading; some with commas, to measure in parts (all)",
+    )
+    parser.add_argument(
+        "--batches", type=_counts, metavar="N,N", help="rows to decode at once (1,8)"
+    )
+    parser.add_argument(
+        "--windows", type=_counts, metavar="N,N", help="lengths of the curve, in windows (1,2 … 64)"
+    )
     parser.add_argument("--quick", action="store_true", help="fewer blocks and shorter texts")
     parser.add_argument(
         "--longest", type=arguments.count, metavar="N", help="tokens of the longest prompt"
@@ -52,6 +69,9 @@ def run(options: argparse.Namespace) -> int:
         options.quick,
         options.longest,
         options.device,
+        options.only,
+        options.batches,
+        options.windows,
     )
     measurement = measure(settings)
     written = measurement.write(options.output or record.measurements_dir(), report.draw)
@@ -65,3 +85,7 @@ def _names(text: str) -> tuple[str, ...]:
     if not names:
         raise argparse.ArgumentTypeError(f"{text!r} names nothing: give names with commas")
     return names
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    return tuple(arguments.count(name) for name in _names(text))

@@ -1,6 +1,7 @@
 """A whole run on a toy: the record's shape, who is in it and who is not, and its figure."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -242,6 +243,8 @@ def test_open_all_prepares_before_it_opens(tmp_path):
         (["--model", "13b"], "13b"),
         (["--dtype", "int8"], "int8"),
         (["--dtype", ","], "','"),
+        (["--only", "speed"], "'speed'"),
+        (["--batches", "1,0"], "'0'"),
         (["--peers", "vllm", "--device", "cpu"], "vllm"),
     ],
 )
@@ -253,11 +256,46 @@ def test_a_mistake_is_named_before_anything_is_measured(words, named, capsys):
     assert status == 2 and named in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("only", "quantities"),
+    [
+        (("cache",), {"cache held"}),
+        (("curve",), {"one token"}),
+        (("decode", "loading"), {"decode", "ready", "first token after loading"}),
+        (("prefill",), {"prefill", "first token"}),
+    ],
+)
+def test_a_part_of_the_run_measures_that_and_is_drawn(monkeypatch, tmp_path, only, quantities):
+    monkeypatch.setitem(sizes.SIZES, "toy", lambda: small_config(sliding_window=8))
+    monkeypatch.setattr(roster, "PEERS", ours.PEERS)
+    given_back = []
+    monkeypatch.setattr(run.memory, "give_back", given_back.append)
+    monkeypatch.setattr(run.loading, "in_fresh_process", lambda *_: given_back and LOADED)
+    monkeypatch.setattr(run.ceilings, "LARGE", {"cpu": 2**20})
+    monkeypatch.setattr(run.ceilings, "SIDE", {"cpu": 64})
+    settings = Settings("toy", device="cpu", only=only, batches=(2,), windows=(1, 3))
+    found = run.measure(settings, replace(PLAN, only=only))
+    peaks = {"peak", "peak while loading"} if "loading" in only else set()
+    assert {row["quantity"] for row in found.rows} == quantities | peaks
+    assert (tmp_path / "bench-toy.json") == found.write(tmp_path, report.draw)
+    assert report.table(found) and found.command.endswith(
+        f"--only {','.join(only)} --batches 2 --windows 1,3 --device cpu"
+    )
+
+
+def test_a_plan_follows_what_is_asked_for():
+    plan = Settings(only=("curve",), batches=(4,), windows=(1, 32), longest=4096).plan
+    asked = Plan((512, 2048, 4096), (4,), (1, 32), only=("curve",))
+    assert plan == asked and Settings().plan == Plan()
+
+
 def test_the_command_measures_what_it_is_told(monkeypatch, tmp_path, measured, capsys):
     asked = []
     monkeypatch.setattr(run, "measure", lambda settings: asked.append(settings) or measured)
     words = "bench --model toy --dtype float32,bfloat16 --peers plain --quick --longest 99"
+    words += " --only decode,curve --batches 1,4 --windows 1,32"
     assert cli.main([*words.split(), "--output", str(tmp_path)]) == 0
-    assert asked == [Settings("toy", ("float32", "bfloat16"), ("plain",), True, 99, None)]
+    given = ("toy", ("float32", "bfloat16"), ("plain",), True, 99, None)
+    assert asked == [Settings(*given, ("decode", "curve"), (1, 4), (1, 32))]
     said = capsys.readouterr().out
     assert measured.finding in said and str(tmp_path / "bench-toy.json") in said

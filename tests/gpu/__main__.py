@@ -10,6 +10,7 @@ DIR keeps each step's results (STEP.json), what was built, and summary.json, whi
 
 import argparse
 import json
+import random
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,7 @@ from typing import Any
 
 import torch
 
-from tests.gpu import backends_check, build_flash, machine, model_check
+from tests.gpu import backends_check, build_flash, engine_check, machine, model_check
 from tests.gpu.steps import (
     PartFailed,
     Setting,
@@ -33,20 +34,40 @@ from tests.gpu.steps import (
 
 BENCH_SECONDS = 580
 EXPERIMENTS = ("attention", "seven_b")
+# The targets for the 7B, in parts that each take less than BENCH_SECONDS. Compiling takes minutes,
+# and more than four models do not fit into 80 GB, so those two peers stand beside the engine alone.
+USUAL = "--peers plain,engine,transformers,transformers-flash"
+COMPILED = "--peers engine,transformers-compiled"
+MISTRAL = "--peers engine,mistral-inference"
+SEVEN_B = {
+    "prompts": f"{USUAL} --only prefill --longest 4096",
+    "batch 1": f"{USUAL} --only decode --batches 1",
+    "batch 8": f"{USUAL} --only decode --batches 8",
+    "batch 1, compiled": f"{COMPILED} --only decode --batches 1",
+    "batch 8, compiled": f"{COMPILED} --only decode --batches 8",
+    "mistral-inference": f"{MISTRAL} --only prefill,decode,cache --longest 4096",
+    "curve": "--peers plain,engine --only curve --windows 1,2,4,8,16,32",
+    "cache": f"{USUAL} --only cache",
+    "loading": "--peers engine,transformers --only loading --longest 2048",
+}
 
 
 def bench(setting: Setting) -> dict[str, Callable[[], dict[str, Any]]]:
     """The project's own measurements, each in a process of its own."""
-    models = ("tiny",) if setting.small else ("small229", "7b")
-    parts = {f"bench {model}": partial(run_bench, setting, model) for model in models}
-    experiments = () if setting.small else EXPERIMENTS
-    return parts | {name: partial(run_experiment, setting, name) for name in experiments}
+    if setting.small:
+        return {"bench tiny": partial(run_bench, setting, "tiny", "--quick")}
+    parts = {"bench small229": partial(run_bench, setting, "small229", "--quick")}
+    parts |= {
+        f"bench 7b, {name}": partial(run_bench, setting, "7b", options)
+        for name, options in SEVEN_B.items()
+    }
+    return parts | {name: partial(run_experiment, setting, name) for name in EXPERIMENTS}
 
 
-def run_bench(setting: Setting, model: str) -> dict[str, Any]:
+def run_bench(setting: Setting, model: str, options: str) -> dict[str, Any]:
     """Run `mistral-edu bench` for a model and keep what it wrote; raises as `measured_by`."""
-    words = ["--model", model, "--dtype", "bfloat16", "--device", setting.device, "--quick"]
-    return measured_by(setting, ["bench", *words], f"bench-{model}")
+    words = ["--model", model, "--dtype", "bfloat16", "--device", setting.device]
+    return measured_by(setting, ["bench", *words, *options.split()], f"bench-{model}")
 
 
 def run_experiment(setting: Setting, name: str) -> dict[str, Any]:
@@ -60,6 +81,8 @@ def measured_by(setting: Setting, words: list[str], name: str) -> dict[str, Any]
     Raises:
         PartFailed: if it ended with an error or wrote nothing.
     """
+    target = setting.out / f"{name}.json"
+    target.unlink(missing_ok=True)  # or a part could be given what another one has written
     done = subprocess.run(
         [sys.executable, "-m", "mistral_edu", *words, "--output", str(setting.out)],
         env=build_flash.environment(setting),
@@ -67,7 +90,6 @@ def measured_by(setting: Setting, words: list[str], name: str) -> dict[str, Any]
         text=True,
         timeout=BENCH_SECONDS,
     )
-    target = setting.out / f"{name}.json"
     if done.returncode or not target.is_file():
         raise PartFailed(f"exit status {done.returncode}", {"said": done.stderr[-2000:]})
     report: dict[str, Any] = json.loads(target.read_text(encoding="utf-8"))
@@ -79,6 +101,7 @@ STEPS = (
     Step("build", "the trimmed flash-attn, from its archive", build_flash.parts),
     Step("backends", "every backend against float64 and the oracle", backends_check.parts),
     Step("model", "the 7B with random weights; tiny against a CPU", model_check.parts),
+    Step("engine", "prefill and steps, recorded or not, against float64", engine_check.parts),
     Step("bench", "the project's benchmark and its experiments", bench),
 )
 
@@ -123,6 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.flash_source and options.flash_source.resolve(),
         tuple(options.flash_heads),
         tuple(options.flash_types),
+        options.seed,
     )
     if setting.on_gpu and not torch.cuda.is_available():
         parser.error("PyTorch finds no CUDA device; try --device cpu --small")
@@ -148,6 +172,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--small", action="store_true", help="sizes for a laptop")
     parser.add_argument("--only", action="append", choices=[step.name for step in STEPS])
     parser.add_argument("--list", action="store_true", help="show the steps and how far they are")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=random.SystemRandom().randrange(2**31),
+        help="of all that is drawn, to repeat what a result names (a new one)",
+    )
     parser.add_argument("--flash-source", type=Path, metavar="ARCHIVE")
     parser.add_argument("--flash-heads", type=int, nargs="+", default=[128], metavar="SIZE")
     parser.add_argument("--flash-types", nargs="+", default=["bf16"], choices=["bf16", "fp16"])

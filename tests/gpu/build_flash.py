@@ -10,6 +10,7 @@ import hashlib
 import importlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -163,6 +164,7 @@ def library(setting: Setting) -> dict[str, Any]:
     folder = flash_folder(setting)
     package = setting.out / "flash-source" / "flash_attn"
     shutil.copytree(package, folder / "flash_attn", dirs_exist_ok=True)
+    write_metadata(folder)
     target = folder / f"{MODULE}{sysconfig.get_config_var('EXT_SUFFIX')}"
     names = units(setting.head_dims, setting.types)
     inputs = [str(objects_folder(setting) / f"{Path(name).stem}.o") for name in names]
@@ -174,6 +176,23 @@ def library(setting: Setting) -> dict[str, Any]:
     built = {"head_dims": setting.head_dims, "types": setting.types}
     write_json(folder / "built.json", built)
     return {"bytes": target.stat().st_size} | built
+
+
+def write_metadata(folder: Path) -> None:
+    """Say what the package in a folder is, as pip would: `transformers` asks nothing else.
+
+    Raises:
+        PartFailed: if the package does not say which version it is.
+    """
+    source = (folder / "flash_attn" / "__init__.py").read_text(encoding="utf-8")
+    version = re.search(r'^__version__ = "(.+)"$', source, re.MULTILINE)
+    if version is None:
+        raise PartFailed("flash_attn/__init__.py names no version", {})
+    about = folder / f"flash_attn-{version[1]}.dist-info"
+    about.mkdir(exist_ok=True)
+    fields = f"Metadata-Version: 2.1\nName: flash-attn\nVersion: {version[1]}\n"
+    (about / "METADATA").write_text(fields, encoding="utf-8")
+    (about / "top_level.txt").write_text(f"flash_attn\n{MODULE}\n", encoding="utf-8")
 
 
 def imported(setting: Setting) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def random_model(setting: Setting) -> MistralForCausalLM:
     use_built(setting)
     small = small_config(sliding_window=32, initializer_range=0.1)
     config = small if setting.small else MistralConfig.mistral_7b_v0_1()
-    torch.manual_seed(0)
+    torch.manual_seed(setting.seed)
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16 if setting.on_gpu else torch.float32)
     try:
@@ -151,8 +151,8 @@ def require(is_so: bool, message: str, found: dict[str, Any]) -> None:
 
 
 def prompt(setting: Setting, model: MistralForCausalLM, tokens: int) -> Tensor:
-    """Random ids on the device, the same each time."""
-    generator = torch.Generator().manual_seed(1)
+    """Random ids on the device, the same for the same seed."""
+    generator = torch.Generator().manual_seed(setting.seed + 1)
     ids = torch.randint(3, model.config.vocab_size, (1, tokens), generator=generator)
     return ids.to(setting.device)
 

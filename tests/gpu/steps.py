@@ -35,6 +35,7 @@ class Setting:
         small: sizes that a laptop manages in seconds.
         flash_source: the source archive of flash-attn, or None.
         head_dims, types: what the trimmed flash-attn is built for.
+        seed: of all random weights and inputs.
     """
 
     out: Path
@@ -43,6 +44,7 @@ class Setting:
     flash_source: Path | None = None
     head_dims: tuple[int, ...] = (128,)
     types: tuple[str, ...] = ("bf16",)
+    seed: int = 0
 
     @property
     def on_gpu(self) -> bool:
@@ -114,7 +116,7 @@ def run_step(step: Step, setting: Setting, say: Callable[[str], None] = print) -
             say(f"{step.name} / {name}: done before")
             continue
         outcome = run_part(part)
-        state["parts"][name] = asdict(outcome)
+        state["parts"][name] = asdict(outcome) | {"seed": setting.seed}
         state["date"] = now()
         write_json(state_file(step.name, setting), state)
         say(f"{step.name} / {name}: {outcome.status}, {outcome.seconds:.1f} s {outcome.reason}")

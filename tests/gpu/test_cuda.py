@@ -3,14 +3,19 @@
 import pytest
 import torch
 
-from tests.gpu import backends_check, machine, model_check
+from tests.gpu import backends_check, engine_check, machine, model_check
 from tests.gpu.steps import NotHere, Setting
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"),
 ]
-STEPS = {"machine": machine, "backends": backends_check, "model": model_check}
+STEPS = {
+    "machine": machine,
+    "backends": backends_check,
+    "model": model_check,
+    "engine": engine_check,
+}
 NAMES = [
     (step, name)
     for step, module in STEPS.items()

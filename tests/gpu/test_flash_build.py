@@ -1,6 +1,9 @@
 """The trimmed flash-attn: its sources are edited exactly, and compiled only once."""
 
+import subprocess
+import sys
 import tarfile
+from importlib import metadata
 
 import pytest
 
@@ -141,3 +144,40 @@ def test_a_build_without_an_archive_says_what_to_give(tmp_path, compiler):
     wrong = Setting(setting.out, "cpu", True, None, head_dims=(80,))
     with pytest.raises(ValueError, match=r"cannot build for \[80\]: choose from"):
         build_flash.sources(wrong)
+
+
+def package_in(folder, text='__version__ = "2.8.3.post2"\n'):
+    """A package by the name of flash_attn, as the kit copies it."""
+    (folder / "flash_attn").mkdir(parents=True)
+    (folder / "flash_attn" / "__init__.py").write_text(text)
+    return folder
+
+
+def test_the_built_package_is_found_by_its_metadata(tmp_path, monkeypatch):
+    build_flash.write_metadata(package_in(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
+    assert metadata.version("flash-attn") == "2.8.3.post2"
+    assert metadata.packages_distributions()["flash_attn"] == ["flash-attn"]
+
+
+def test_transformers_takes_the_built_package_for_flash_attention(tmp_path):
+    pytest.importorskip("transformers")
+    setting = Setting(tmp_path)
+    build_flash.write_metadata(package_in(build_flash.flash_folder(setting)))
+    program = (
+        "from transformers.utils import import_utils\n"
+        "import_utils.is_torch_cuda_available = lambda: True\n"
+        "print(import_utils.is_flash_attn_2_available())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=build_flash.environment(setting),
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == ["True"], done.stderr
+
+
+def test_a_package_without_a_version_fails_the_part(tmp_path):
+    with pytest.raises(PartFailed, match="names no version"):
+        build_flash.write_metadata(package_in(tmp_path, ""))

@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from mistral_edu import backends
+from mistral_edu.bench import roster
+from mistral_edu.bench.run import Settings
 from mistral_edu.commands import bench, experiment
 from tests.gpu import __main__ as kit
 from tests.gpu import backends_check
@@ -31,7 +33,7 @@ def in_one_type(monkeypatch):
 
 
 def test_what_makes_sense_on_a_cpu_runs_there_and_is_summed_up(tmp_path, in_one_type, monkeypatch):
-    monkeypatch.setattr(kit, "run_bench", lambda setting, model: {"model": model})
+    monkeypatch.setattr(kit, "run_bench", lambda setting, model, options: {"model": model})
     assert kit.main(["--out", str(tmp_path), *SMALL]) == 0
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["machine"]["packages"]["torch"] == torch.__version__
@@ -120,7 +122,8 @@ def test_a_wrong_backend_fails_and_every_case_is_listed(tmp_path, monkeypatch, i
 def test_the_benchmark_is_run_for_each_model_and_its_failure_is_told(setting, monkeypatch):
     assert list(kit.bench(setting)) == ["bench tiny"]
     assert list(kit.bench(replace(setting, small=False))) == [
-        *("bench small229", "bench 7b"),
+        "bench small229",
+        *(f"bench 7b, {name}" for name in kit.SEVEN_B),
         *("attention", "seven_b"),
     ]
     codes = iter([0, 3])
@@ -134,9 +137,9 @@ def test_the_benchmark_is_run_for_each_model_and_its_failure_is_told(setting, mo
         return SimpleNamespace(returncode=next(codes), stderr="no memory")
 
     monkeypatch.setattr(kit.subprocess, "run", run)
-    assert kit.run_bench(setting, "7b") == {"tokens_per_second": 1}
+    assert kit.run_bench(setting, "7b", "") == {"tokens_per_second": 1}
     with pytest.raises(PartFailed, match="exit status 3"):
-        kit.run_bench(setting, "7b")
+        kit.run_bench(setting, "7b", "")
 
 
 def test_an_experiment_is_run_by_its_name(setting, monkeypatch):
@@ -152,7 +155,8 @@ def test_an_experiment_is_run_by_its_name(setting, monkeypatch):
     assert set(kit.EXPERIMENTS) <= set(experiment.EXPERIMENTS)
 
 
-def test_the_benchmark_s_options_are_the_command_s_own(setting, monkeypatch):
+@pytest.mark.parametrize("name", kit.SEVEN_B)
+def test_the_benchmark_s_options_are_the_command_s_own(setting, monkeypatch, name):
     seen = []
     monkeypatch.setattr(
         kit.subprocess,
@@ -160,11 +164,36 @@ def test_the_benchmark_s_options_are_the_command_s_own(setting, monkeypatch):
         lambda command, **_: seen.append(command[4:]) or SimpleNamespace(returncode=1, stderr=""),
     )
     with pytest.raises(PartFailed):
-        kit.run_bench(setting, "tiny")
+        kit.bench(replace(setting, small=False))[f"bench 7b, {name}"]()
     parser = argparse.ArgumentParser()
     bench.add_arguments(parser)
     options = parser.parse_args(seen[0])
-    assert (options.model, options.output, options.device) == ("tiny", setting.out, "cpu")
+    assert (options.model, options.output, options.device) == ("7b", setting.out, "cpu")
+    chosen = Settings("7b", options.dtype, options.peers, longest=options.longest)
+    assert replace(chosen, only=options.only).plan.only == options.only
+    assert set(options.peers) <= {peer.name for peer in roster.PEERS}
+
+
+def test_no_part_is_given_the_record_of_another(setting, monkeypatch):
+    setting.out.mkdir()
+    (setting.out / "bench-7b.json").write_text("{}")
+    monkeypatch.setattr(
+        kit.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=0, stderr="")
+    )
+    with pytest.raises(PartFailed):
+        kit.run_bench(setting, "7b", "--only cache")
+
+
+def test_every_run_draws_a_seed_and_an_option_repeats_it(tmp_path, monkeypatch):
+    drawn = []
+    step = Step("work", "", lambda setting: {"only": lambda: drawn.append(setting.seed) or {}})
+    monkeypatch.setattr(kit, "STEPS", (step, *kit.STEPS[:1]))
+    for number, words in enumerate(([], [], ["--seed", "5"])):
+        out = tmp_path / str(number)
+        assert kit.main(["--out", str(out), *SMALL, "--only", "work", *words]) == 0
+        state = json.loads((out / "work.json").read_text())
+        assert state["parts"]["only"]["seed"] == drawn[-1]
+    assert drawn[0] != drawn[1] and drawn[2] == 5
 
 
 def test_steps_are_listed_with_how_far_they_are(tmp_path, capsys):
@@ -173,7 +202,7 @@ def test_steps_are_listed_with_how_far_they_are(tmp_path, capsys):
     capsys.readouterr()
     assert kit.main([*words, "--list"]) == 0
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
-    assert list(lines) == ["machine", "build", "backends", "model", "bench"]
+    assert list(lines) == ["machine", "build", "backends", "model", "engine", "bench"]
     assert lines["build"].endswith("4 not here") and lines["machine"].endswith("not begun")
 
 
