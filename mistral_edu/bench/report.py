@@ -23,7 +23,7 @@ from mistral_edu.viz.style import BLUE, INK, PAPER, QUIET, SKY, VERMILLION, card
 OWN = (ours.ENGINE, ours.PLAIN)
 CASE = ("dtype", "quantity", "batch", "tokens", "state")
 LOOKS = (("-", "o"), ("--", "s"), (":", "^"), ("-.", "D"), ("-", "v"), ("--", "x"))
-BAR = 0.17  # inches
+BAR, CURVE = 0.17, 3.75  # inches
 QUIET_ENOUGH = 0.08  # share of the machine that others may take before the finding says so
 
 
@@ -33,11 +33,16 @@ def grouped(rows: Iterable[Row]) -> list[list[Row]]:
 
 
 def finding(rows: Sequence[Row]) -> str:
-    """One sentence: decoding at the full window, our best beside the baseline and the limit."""
+    """One sentence: decoding at the full window, our best beside the baseline and the limit.
+
+    >>> finding([])
+    'Only measured: nothing'
+    """
     dtypes = dict.fromkeys(row["dtype"] for row in rows)
     groups = [group for dtype in dtypes for group in _decoding(rows, dtype)]
     if not groups:
-        return "Decoding at the full window was not measured"
+        measured = ", ".join(dict.fromkeys(row["quantity"] for row in rows))
+        return f"Only measured: {measured or 'nothing'}"
     taken = max((row["others"] for group in groups for row in group), default=0.0)
     noise = (
         f" (noise: others took up to {taken:.0%} of the machine)" if taken > QUIET_ENOUGH else ""
@@ -93,15 +98,22 @@ def _line(row: Row) -> str:
 
 
 def draw(measurement: Measurement, path: Path) -> None:
-    """Draw decoding at the full window as bars, and one token against the length, as a PNG."""
+    """Draw decoding at the full window as bars, and one token against the length, as a PNG.
+
+    What was not measured is left out.
+    """
     rows = measurement.rows
     dtypes = list(dict.fromkeys(row["dtype"] for row in rows))
     groups = [group for dtype in dtypes for group in _decoding(rows, dtype)]
+    curve = [row for row in rows if row["quantity"] == PER_TOKEN.name and row["dtype"] == dtypes[0]]
     bars = sum(len(group) + 2 for group in groups) * BAR
+    below = CURVE if curve else 0.65  # inches
     with sheet():
-        figure = card(bars + 5.0, measurement.finding)
-        _draw_bars(figure, groups, bottom=3.75, height=bars)
-        _draw_curve(figure, rows, dtypes[0], bottom=0.65)
+        figure = card(below + bars + 1.25, measurement.finding)
+        if groups:
+            _draw_bars(figure, groups, bottom=below, height=bars)
+        if curve:
+            _draw_curve(figure, curve, bottom=0.65)
         figure.savefig(path, format="png")
 
 
@@ -131,12 +143,11 @@ def _draw_bars(
     axes.set_xlabel(f"tokens a second; beside it: times {BASELINE}, share of the limit (mark)")
 
 
-def _draw_curve(figure: Figure, rows: Sequence[Row], dtype: str, bottom: float) -> None:
+def _draw_curve(figure: Figure, rows: Sequence[Row], bottom: float) -> None:
     axes = panel(figure, 0.8, bottom, 6.3, 2.2)
-    kept = [row for row in rows if row["quantity"] == PER_TOKEN.name and row["dtype"] == dtype]
-    peers = list(dict.fromkeys(row["peer"] for row in kept))
+    peers = list(dict.fromkeys(row["peer"] for row in rows))
     for number, peer in enumerate(peers):
-        mine = [row for row in kept if row["peer"] == peer]
+        mine = [row for row in rows if row["peer"] == peer]
         dash, mark = LOOKS[number % len(LOOKS)]
         colour = (BLUE if peer in OWN else VERMILLION) if number % 2 == 0 else INK
         look: dict[str, Any] = {"marker": mark, "ms": 4, "color": colour, "label": peer}
@@ -144,6 +155,5 @@ def _draw_curve(figure: Figure, rows: Sequence[Row], dtype: str, bottom: float) 
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_ylim(bottom=0)
-    axes.set(xlabel="tokens before (log scale)", ylabel=f"ms a token, {dtype}, batch 1")
-    if peers:
-        axes.legend(frameon=False, ncols=3, fontsize=8.5)
+    axes.set(xlabel="tokens before (log scale)", ylabel=f"ms a token, {rows[0]['dtype']}, batch 1")
+    axes.legend(frameon=False, ncols=3, fontsize=8.5)
