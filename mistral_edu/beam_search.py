@@ -80,7 +80,8 @@ def extend(
     """The best one-token extensions of the running texts, and which text each extends."""
     rows, width = running.scores.shape
     plain = logits.log_softmax(dim=-1)
-    ruled = restrain(plain, request, made, seen).view(rows, width, -1)
+    ruled = restrain(plain, request.config, request.ends_on_device, made, seen)
+    ruled = ruled.view(rows, width, -1)
     total = ruled + running.scores.to(ruled.device)[:, :, None]  # (B, N, V)
     best = total.flatten(1).topk(_candidates(request))
     scores, index = best.values.cpu(), best.indices.cpu()

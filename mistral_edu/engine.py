@@ -14,20 +14,20 @@ Conventions
     No gradients. Scores equal the plain model's up to the rounding of sums in another order.
     Engine and model share their weights: change them in place and the engine follows. After the
     model was moved or cast, or given other tensors (`load_state_dict(assign=True)`), make another.
-    One engine continues one batch at a time. It is made of `engine_linear` and `engine_ways` (the
-    matrices), `engine_rows` (what lies between them), `engine_kernel` and `engine_compiled` (the
-    same in compiled code), `engine_layer`, `engine_ring` (the cache), `engine_attention`,
-    `engine_passes`, `engine_graph` (replay) and `engine_steps` (the loop).
+    One engine continues one batch at a time. Its parts are the modules `engine_…`: begin with
+    `engine_passes` for the layers, `engine_ring` for the cache, `engine_steps` for the loop.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mistral_edu import engine_steps
+from mistral_edu import engine_checks, engine_steps
+from mistral_edu.engine_choice import ChoosingStep
 from mistral_edu.engine_graph import RecordedStep
 from mistral_edu.engine_passes import Passes
 from mistral_edu.engine_ring import StaticRing
@@ -90,16 +90,18 @@ class Engine:
             raise ValueError(f"batch_size={batch_size} and max_chunk={max_chunk} must be 1 or more")
         self.config, self.device, self.dtype = model.config, model.device, model.dtype
         self.batch_size, self.max_chunk = batch_size, max_chunk
-        self.moves = 0  # how often texts were begun or continued
+        self.moves = engine_checks.Moves()
         self._ring = StaticRing(
             self.config, batch_size, capacity=capacity, dtype=self.dtype, device=self.device
         )
         with torch.no_grad():
-            record = self.device.type == "cuda" if record is None else record
-            static = record or self.device.type != "cpu"
+            self._record = self.device.type == "cuda" if record is None else record
+            static = self._record or self.device.type != "cpu"
             self._passes = Passes(model, self._ring, multiply=multiply, static=static)
+            self._home = engine_checks.Home(model)
+            self._choosing: ChoosingStep | None = None
             self._step: Callable[[Tensor], Tensor] = self._passes.step
-            if record:
+            if self._record:
                 ids = torch.zeros(batch_size, dtype=torch.long, device=self.device)
                 self._step = RecordedStep(self._step, ids)
                 self._ring.reset()
@@ -138,21 +140,21 @@ class Engine:
 
         Raises:
             ValueError: for another number of rows, padding on the right, ids outside the
-                vocabulary, or more tokens than the capacity.
+                vocabulary, more tokens than the capacity, or a model moved or cast meanwhile.
         """
         real = checked_mask(input_ids, attention_mask).cpu()
-        self._require_rows(len(input_ids))
-        self._require_ids(input_ids)
+        engine_checks.require_rows(len(input_ids), self.batch_size)
+        engine_checks.require_vocabulary(input_ids, self.config.vocab_size)
+        self._home.require()
         self._ring.require_room(int(real.sum(dim=1).max()))
-        self._ring.reset()
-        self.moves += 1
         size = max(1, self.max_chunk // self.batch_size)
-        for start in range(0, input_ids.shape[1], size):
-            chunk = slice(start, start + size)
-            x = self._passes.chunk(input_ids[:, chunk], real[:, chunk])
+        with self.moves.one():
+            self._ring.reset()
+            for start in range(0, input_ids.shape[1], size):
+                chunk = slice(start, start + size)
+                x = self._passes.chunk(input_ids[:, chunk], real[:, chunk])
         return self._passes.scores(x)
 
-    @torch.no_grad()
     def step(self, ids: Int[Tensor, "B"]) -> Float[Tensor, "B V"]:
         """Continue each row by one token; return the scores of what comes next.
 
@@ -160,14 +162,42 @@ class Engine:
         vocabulary.
 
         Raises:
-            ValueError: for another number of rows, or beyond the capacity.
+            ValueError: for anything but one id for each row, or beyond the capacity.
+            RuntimeError: after a step that was interrupted, or failed.
         """
-        self._require_rows(len(ids))
+        engine_checks.require_column(ids, self.batch_size)
+        with self.advancing():
+            return self._step(ids.to(self.device))
+
+    @contextmanager
+    def advancing(self) -> Iterator[None]:
+        """Around what continues each row by one token: see that there is room, and count it.
+
+        Raises:
+            ValueError, RuntimeError: as `step`.
+        """
+        self.moves.require_whole()
         self._ring.require_room(max(self._ring.counts) + 1)
-        self.moves += 1
-        scores = self._step(ids.to(self.device))
-        self._ring.count([1] * self.batch_size)
-        return scores
+        with torch.no_grad(), self.moves.one():
+            yield
+            self._ring.count([1] * self.batch_size)
+
+    @torch.no_grad()
+    def choosing_step(self, rules: GenerationConfig, ahead: int) -> ChoosingStep:
+        """A step that chooses its tokens; see there for the arguments.
+
+        Kept until one by other rules is asked for. Where steps are recorded, texts are lost then.
+        """
+        kept, shape = self._choosing, (self.batch_size, self.config.vocab_size)
+        if kept is None or (kept.rules, kept.ahead) != (rules, ahead):
+            self._choosing = None  # a recording holds memory: it is given back before the next
+            kept = ChoosingStep(self._passes.step, rules, shape, ahead, self.device)
+            if self._record:
+                with self.moves.one():
+                    kept.record()
+                    self._ring.reset()
+            self._choosing = kept
+        return kept
 
     def generate(
         self,
@@ -213,27 +243,8 @@ class Engine:
         return (step.tokens for step in self._steps(request))
 
     def _steps(self, request: GenerationRequest) -> Iterator[engine_steps.Step]:
-        self._require_rows(len(request.ids))
-        if request.config.num_beams > 1:
-            raise ValueError(
-                f"num_beams={request.config.num_beams}: the engine follows one text for each row; "
-                "use model.generate, or num_beams=1"
-            )
-        most = int(request.mask.sum(dim=1).max()) + request.config.max_new_tokens
-        self._ring.require_room(most)
+        engine_checks.require_rows(len(request.ids), self.batch_size)
+        engine_checks.require_no_beams(request.config)
+        longest = int(request.mask.sum(dim=1).max())
+        self._ring.require_room(longest + request.config.max_new_tokens)
         return engine_steps.steps(self, request, 1 if self.device.type == "cpu" else LOOK_EVERY)
-
-    def _require_rows(self, rows: int) -> None:
-        if rows != self.batch_size:
-            raise ValueError(
-                f"input_ids has {rows} rows, but the engine was made for {self.batch_size}: give "
-                f"it as many, or make another with batch_size={rows}"
-            )
-
-    def _require_ids(self, ids: Tensor) -> None:
-        least, most = int(ids.min()), int(ids.max())
-        if least < 0 or most >= self.config.vocab_size:
-            raise ValueError(
-                f"input_ids range from {least} to {most}, expected 0 to "
-                f"{self.config.vocab_size - 1}: encode the text with this model's own tokenizer"
-            )

@@ -82,7 +82,7 @@ def fuse(linears: Sequence[nn.Module], rows: int = 1, multiply: str = MEASURED) 
     weight = _share([linear.weight for linear in linears if isinstance(linear.weight, Tensor)])
     if not eights:
         return ChosenProduct(weight, rows, multiply)
-    steps = torch.cat([linear.scale for linear in eights]).float()
+    steps = one_matrix([linear.scale.float()[:, None] for linear in eights]).squeeze(1)
     for linear, part in zip(eights, steps.split([len(e.scale) for e in eights]), strict=True):
         linear.scale = part
     return ChosenProduct(Int8Linear(weight, steps), rows, multiply)

@@ -99,7 +99,7 @@ def steps(model: "MistralForCausalLM", request: GenerationRequest) -> Iterator[S
     real: Tensor | None = request.mask
     for made in range(config.max_new_tokens):
         logits = advance(model, ids, real, cache, config.prefill_chunk_size)
-        scores = restrain(logits, request, made, seen)
+        scores = restrain(logits, config, request.ends_on_device, made, seen)
         if config.do_sample:
             tokens = sampling.draw(allowed(scores, config), random)
         else:

@@ -26,6 +26,17 @@ if TYPE_CHECKING:
     from mistral_edu.heads import MistralForCausalLM
 
 
+CHOOSING = (  # what of a config decides which token is chosen
+    "do_sample",
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "repetition_penalty",
+    "min_new_tokens",
+)
+
+
 @runtime_checkable
 class LanguageModel(Protocol):
     """What a prompt is checked against: the model, or an engine made of it."""
@@ -65,6 +76,22 @@ class GenerationRequest:
     def ends_on_device(self) -> Int[Tensor, "N"]:
         """The eos ids where the scores are, sent once: to send them is to wait for the device."""
         return self.ends.to(self.ids.device)
+
+    @property
+    def rules(self) -> GenerationConfig:
+        """What decides which token is chosen, and nothing of the rest: it can be compared.
+
+        >>> ids = torch.tensor([[1, 5]])
+        >>> def rules(**given):
+        ...     config = GenerationConfig(do_sample=True, top_k=5, **given)
+        ...     return GenerationRequest(ids, ids > 0, config, torch.tensor([2]), pad=0).rules
+        >>> rules(seed=3) == rules(max_new_tokens=9), rules() == rules(temperature=2.0)
+        (True, False)
+        """
+        chosen = {name: getattr(self.config, name) for name in CHOOSING}
+        least = self.config.min_new_tokens
+        ends = tuple(self.ends.tolist()) if least else ()  # which matter where they are held back
+        return GenerationConfig(**chosen, max_new_tokens=least, eos_token_id=ends)
 
     def new_cache(self, model: "MistralForCausalLM") -> RollingCache:
         """An empty cache for the prompt and everything that may follow it."""
@@ -195,13 +222,22 @@ def advance(
 
 def restrain(
     scores: Float[Tensor, "B V"],
-    request: GenerationRequest,
+    rules: GenerationConfig,
+    ends: Int[Tensor, "N"],
     made: int,
     seen: Bool[Tensor, "B V"] | None,
 ) -> Float[Tensor, "B V"]:
-    """Apply the rules that hold however the next token is chosen, after `made` new tokens."""
+    """Apply the rules that hold however the next token is chosen.
+
+    Args:
+        scores: of the next token.
+        rules: the penalty and the least number of tokens.
+        ends: the eos ids, where the scores are.
+        made: how many new tokens there are.
+        seen: which tokens each row holds, if there is a penalty.
+    """
     if seen is not None:
-        scores = sampling.penalise_repetition(scores, seen, request.config.repetition_penalty)
-    if made < request.config.min_new_tokens:
-        scores = sampling.forbid(scores, request.ends_on_device)
+        scores = sampling.penalise_repetition(scores, seen, rules.repetition_penalty)
+    if made < rules.min_new_tokens:
+        scores = sampling.forbid(scores, ends)
     return scores

@@ -171,17 +171,33 @@ def token_at(logits: Float[Tensor, "B V"], places: Float[Tensor, "B 1"]) -> Int[
     >>> token_at(torch.zeros(1, 4), torch.tensor([[0.6]]))
     tensor([2])
     """
-    exact = torch.float32 if logits.device.type == "mps" else torch.float64  # mps has no float64
-    ends = logits.to(exact).softmax(dim=-1).cumsum(dim=-1)
+    ends = logits.to(exact(logits.device)).softmax(dim=-1).cumsum(dim=-1)
     ends = ends / ends[:, -1:]  # exactly 1 at the end, whatever the rounding: no place is beyond
     # right=True: a token of probability 0 covers nothing, not even the place 0.0.
-    return torch.searchsorted(ends, places.to(exact).to(ends.device), right=True)[:, 0]
+    return torch.searchsorted(ends, places.to(ends.dtype).to(ends.device), right=True)[:, 0]
+
+
+def exact(device: torch.device) -> torch.dtype:
+    """The most exact type of numbers that a device has.
+
+    >>> exact(torch.device("cpu")), exact(torch.device("mps"))
+    (torch.float64, torch.float32)
+    """
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def are_sound(logits: Float[Tensor, "B V"]) -> Bool[Tensor, "B"]:
+    """Whether a token of each row can be chosen; does not wait for the device.
+
+    >>> are_sound(torch.tensor([[0.0, NEVER], [0.0, float("nan")]]))
+    tensor([ True, False])
+    """
+    return logits.amax(dim=-1).isfinite()  # NaN and +inf both survive a maximum
 
 
 def _undamaged(logits: Float[Tensor, "B V"], tokens: Int[Tensor, "B"]) -> Int[Tensor, "B"]:
     """The tokens on the CPU, if their rows' scores can be trusted. One transfer answers both."""
-    sound = logits.amax(dim=-1).isfinite()  # NaN and +inf both survive a maximum
-    tokens, sound = torch.stack([tokens, sound.long()]).cpu()
+    tokens, sound = torch.stack([tokens, are_sound(logits).long()]).cpu()
     refuse_damage(sound.bool())
     return tokens
 

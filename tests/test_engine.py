@@ -1,7 +1,9 @@
 """The engine says what the plain model says, by other means."""
 
+import gc
 import random
 import weakref
+from unittest import mock
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mistral_edu import MistralForCausalLM, RollingCache, flash_kernels
 from mistral_edu.engine import Engine
+from mistral_edu.engine_checks import require_column
 from mistral_edu.engine_kernel import why_uncompiled
 from mistral_edu.quantized_model import quantize_model
 from tests import flash_stand_in
@@ -205,6 +208,60 @@ def test_rows_and_ids_that_do_not_fit_are_refused():
         engine.prefill(torch.tensor([[3, 4], [5, 6]]), torch.tensor([[1, 1], [1, 0]]))
     with pytest.raises(ValueError, match="batch_size=0 and max_chunk=1"):
         Engine(model, 0, max_chunk=1)
+
+
+@pytest.mark.parametrize(
+    ("ids", "said"),
+    [
+        ([3, 4], r"\[3, 4\]"),
+        (torch.tensor([3.0, 4.0]), r"float32 of shape \(2,\)"),
+        (torch.tensor([[3], [4]]), r"int64 of shape \(2, 1\)"),
+    ],
+)
+def test_a_step_takes_one_whole_number_for_each_row(ids, said):
+    with pytest.raises(ValueError, match=f"ids is {said}, expected one whole number for each row"):
+        require_column(ids, batch_size=2)
+
+
+def assigned(model):
+    other = small_model(7)
+    model.load_state_dict(other.state_dict(), assign=True)
+
+
+@pytest.mark.parametrize("change", [lambda model: model.double(), assigned])
+def test_an_engine_notices_that_its_model_has_other_weights(change):
+    model = small_model()
+    engine, ids = Engine(model), random_ids(model, 1, 4)
+    Engine(model, 2)  # shares the same weights: nothing has moved
+    engine.prefill(ids)
+    change(model)
+    with pytest.raises(ValueError, match=r"other weights .* make another Engine\(model\)"):
+        engine.generate(ids)
+    assert torch.equal(Engine(model).prefill(ids), Engine(model).prefill(ids))
+
+
+def test_an_engine_does_not_keep_its_model_but_its_weights():
+    model = small_model()
+    engine, ids = Engine(model), random_ids(model, 1, 4)
+    expected, last = engine.prefill(ids), weakref.ref(model)
+    del model
+    gc.collect()
+    assert last() is None and torch.equal(engine.prefill(ids), expected)
+
+
+def test_after_an_interrupt_a_text_is_not_continued_but_begun_again(monkeypatch):
+    model = small_model()
+    engine, ids, one = Engine(model), random_ids(model, 1, 4), torch.tensor([3])
+    engine.prefill(ids)
+    expected = engine.step(one)
+    engine.prefill(ids)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(engine._ring, "count", mock.Mock(side_effect=KeyboardInterrupt))
+        engine.step(one)
+    with pytest.raises(RuntimeError, match="last step did not end.*begin again with prefill"):
+        engine.step(one)
+    engine.prefill(ids)
+    assert torch.equal(engine.step(one), expected)
 
 
 def test_without_a_window_the_memory_must_be_named_and_suffice():

@@ -61,8 +61,8 @@ def test_how_often_anyone_looks_changes_nothing(rules):
 def test_a_step_is_made_only_if_its_token_is_wanted(monkeypatch):
     model, fed = small_model(), []
     engine = Engine(model)
-    step = engine.step
-    monkeypatch.setattr(engine, "step", lambda ids: fed.append(ids.tolist()) or step(ids))
+    step = engine._passes.step
+    monkeypatch.setattr(engine._passes, "step", lambda ids: fed.append(ids.tolist()) or step(ids))
     ids = random_ids(model, 1, 3)
     text = engine.generate(ids, max_new_tokens=4, eos_token_id=())
     assert fed == [[token] for token in text[0, 3:-1].tolist()]
@@ -117,7 +117,8 @@ def test_damage_is_named_but_not_in_a_row_that_has_ended():
     request = prepare(engine, ids, options={"eos_token_id": 5})
     ended = (torch.tensor([5, 6]), torch.zeros(2), torch.tensor([True, True]))
     damaged = (torch.tensor([7, 7]), torch.zeros(2), torch.tensor([False, True]))
-    steps = engine_steps._fetched([ended, damaged], torch.zeros(2).long(), request, [])
+    columns = tuple(map(torch.stack, zip(ended, damaged, strict=True)))
+    steps = engine_steps._fetched(columns, torch.zeros(2).long(), request, [])
     assert [step.tokens.tolist() for step in steps] == [[5, 6], [5, 7]]
 
 
@@ -128,7 +129,7 @@ def test_beams_are_refused_and_room_is_asked_for_before_work_begins():
         engine.generate(ids, num_beams=2)
     with pytest.raises(ValueError, match="9 tokens do not fit.*capacity=9"):
         engine.generate(ids, max_new_tokens=6)
-    assert engine.moves == 0
+    assert engine.moves.count == 0
     assert engine.generate(ids, max_new_tokens=5, eos_token_id=()).shape == (1, 8)
 
 

@@ -47,8 +47,9 @@ def operations(engine, ids):
     return seen.noted
 
 
-def homes(ring):
-    return [x.data_ptr() for x in (*ring.keys, *ring.values, ring.seen, ring.rows)]
+def homes(holder):
+    held = [x if isinstance(x, list) else [x] for x in vars(holder).values()]
+    return [x.data_ptr() for x in sum(held, []) if isinstance(x, torch.Tensor)]
 
 
 def test_a_static_step_does_the_same_operations_on_the_same_memory_at_any_fill():
@@ -60,17 +61,42 @@ def test_a_static_step_does_the_same_operations_on_the_same_memory_at_any_fill()
     ids = torch.tensor([3, 4])
     first, *later = [operations(engine, ids) for _ in range(7)]  # W = 4: it wraps
     assert len(first) > 20 and all(one == first for one in later)
-    assert homes(engine._ring) == before
+    assert homes(engine._ring) == before and len(before) == 6  # keys and values of two layers
     assert not [name for name, *_ in first if asks(name)]
 
 
-RULES = {"repetition_penalty": 1.3, "min_new_tokens": 9, "temperature": 0.8, "top_k": 30}
+def test_a_step_that_chooses_does_the_same_operations_on_the_same_memory():
+    model = small_model()
+    engine = Engine(model, 2)
+    engine._passes.static = True
+    ids = random_ids(model, 2, 3)
+    options = RULES | {"eos_token_id": (2,), "max_new_tokens": 12}
+    step = engine.choosing_step(prepare(engine, ids, options=options).rules, ahead=4)
+    step.begin(engine.prefill(ids), seen=torch.zeros(2, 64, dtype=torch.bool))
+    noted, before = [], homes(step)
+    for _ in range(11):  # past the fourth kept token, and past `min_new_tokens`
+        with engine.advancing(), Operations() as seen:
+            step()
+        noted.append(seen.noted)
+    assert len(noted[0]) > 50 and all(one == noted[0] for one in noted)
+    assert homes(step) == before and len(before) == 8
+    names = [name for name, *_ in noted[0]]
+    assert not [name for name in names if asks(name) or "lift_fresh" in name]
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{}, RULES | {"do_sample": True, "top_p": 0.9, "min_p": 0.01, "seed": 1}],
-)
+RULES = {
+    "do_sample": True,
+    "temperature": 0.8,
+    "top_k": 30,
+    "top_p": 0.9,
+    "min_p": 0.01,
+    "repetition_penalty": 1.3,
+    "min_new_tokens": 9,
+    "seed": 1,
+}
+
+
+@pytest.mark.parametrize("options", [{}, RULES])
 def test_between_two_looks_nothing_waits_for_the_device(monkeypatch, options):
     model = small_model()
     engine = Engine(model, 2)
@@ -107,7 +133,8 @@ def test_the_eos_ids_are_sent_to_the_device_once():
     there = replace(request, ids=request.ids.to("meta"))
     with Operations() as seen:
         for made in range(3):
-            restrain(torch.zeros(1, 64, device="meta"), there, made, None)
+            scores = torch.zeros(1, 64, device="meta")
+            restrain(scores, there.config, there.ends_on_device, made, None)
     assert [name for name, *_ in seen.noted].count("aten._to_copy.default") == 1
 
 
@@ -171,6 +198,30 @@ def test_an_engine_whose_step_was_recorded_begins_at_the_beginning(recorder, mon
     assert len(recorder) == 7
 
 
+def test_choosing_is_recorded_with_the_step_once_for_each_set_of_rules(recorder):
+    model = small_model()
+    ids, mask = left_padded([random_ids(model, 1, n, seed=n)[0] for n in (2, 5)])
+    engine, ends = Engine(model, 2, record=True), {"eos_token_id": (), "max_new_tokens": 15}
+    last = None
+    for rules in ({}, RULES, RULES | {"seed": 2}, {"repetition_penalty": 1.2}, RULES):
+        recorder.clear()
+        found = engine.generate(ids, mask, **ends | rules)
+        assert torch.equal(found, model.generate(ids, mask, **ends | rules))
+        assert recorder == ["replay"] * 14  # the first token comes of the prompt
+        assert (engine._choosing is last) == (rules.get("seed") == 2)
+        last = engine._choosing
+
+
+def test_texts_lost_to_a_recording_are_noticed(recorder):
+    model = small_model()
+    engine, ids = Engine(model, record=True), random_ids(model, 1, 3)
+    stream = engine.stream(ids, max_new_tokens=40, eos_token_id=())
+    next(stream)
+    engine.choosing_step(prepare(engine, ids, options={"repetition_penalty": 2.0}).rules, ahead=1)
+    with pytest.raises(RuntimeError, match="something else before these texts were read"):
+        list(stream)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -183,6 +234,8 @@ def test_on_a_gpu_the_replayed_engine_says_what_the_plain_model_says(dtype):
     found = engine.generate(ids, mask, **options).cpu()
     if dtype == torch.float32:
         assert torch.equal(found, plain.generate(ids, mask, **options))
+        drawn = engine.generate(ids, mask, **options | RULES).cpu()
+        assert torch.equal(drawn, plain.generate(ids, mask, **options | RULES))
     with torch.no_grad():
         expected = plain(ids, attention_mask=mask).logits[:, -1]
     assert difference(engine.prefill(ids, mask).cpu(), expected) <= (

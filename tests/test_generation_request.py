@@ -124,6 +124,7 @@ def test_rules_make_of_their_scores_what_transformers_makes_of_them(seed):
         text = theirs.sequences[:, : ids.shape[1] + made]
         real = torch.cat([mask, torch.ones(2, made)], dim=1).bool()
         request = GenerationRequest(text, real, config, torch.tensor([3, 4, 5]), pad=0)
-        ours = allowed(restrain(logits, request, made, request.seen_tokens(64)), config)
+        ruled = restrain(logits, config, request.ends, made, request.seen_tokens(64))
+        ours = allowed(ruled, config)
         assert torch.equal(ours.isfinite(), scores.isfinite())
         assert torch.allclose(ours.softmax(-1), scores.softmax(-1), atol=1e-6)
