@@ -23,6 +23,7 @@ RULES = [
     {},
     {"do_sample": True, "seed": 5, "temperature": 1.5, "top_p": 0.9, "min_new_tokens": 3},
     {"repetition_penalty": 1.5, "stop_sequences": [[7, 8], [9]]},
+    {"do_sample": True, "seed": 5, "min_p": 0.5},
 ]
 
 
@@ -51,7 +52,7 @@ def test_how_often_anyone_looks_changes_nothing(rules):
     engine = Engine(model, 3)
     always = written(engine, 1, ids, mask, **options)
     assert len({step[2][0] for step in always}) > 1 or rules  # a row ends, and not all at once
-    for look_every in (2, 5, 13, 50):
+    for look_every in (2, 5, 5, 13, 50):  # the same steps twice: they begin at the beginning
         seldom = written(engine, look_every, ids, mask, **options)
         assert [step[::2] for step in seldom] == [step[::2] for step in always]
         for one, other in zip(seldom, always, strict=True):
@@ -83,7 +84,6 @@ def test_texts_that_take_anothers_place_are_noticed():
     engine, ids = Engine(model), random_ids(model, 1, 3)
     stream = engine.stream(ids, max_new_tokens=5, eos_token_id=())
     next(stream)
-    engine.prefill(ids)
     with pytest.raises(RuntimeError, match="something else before these texts were read"):
         next(stream)
     stream = engine.stream(ids, max_new_tokens=5, eos_token_id=())
@@ -91,6 +91,22 @@ def test_texts_that_take_anothers_place_are_noticed():
     engine.step(torch.tensor([3]))
     with pytest.raises(RuntimeError, match="finish one first, or make a second engine"):
         next(stream)
+
+
+def test_what_was_fetched_is_safe_from_another_text():
+    model = small_model()
+    engine, ids = Engine(model), random_ids(model, 1, 3)
+    options = {"max_new_tokens": 4, "eos_token_id": ()}
+
+    def text(prompt):
+        return engine_steps.steps(engine, prepare(engine, prompt, options=options), look_every=4)
+
+    expected, other = ([step.tokens.item() for step in text(x)] for x in (ids, ids.flip(1)))
+    assert expected != other
+    first = text(ids)
+    found = [next(first).tokens.item()]
+    assert [step.tokens.item() for step in text(ids.flip(1))] == other
+    assert found + [step.tokens.item() for step in first] == expected
 
 
 def test_what_is_refused_or_never_read_does_not_disturb_a_text():

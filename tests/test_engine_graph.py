@@ -220,6 +220,8 @@ def test_texts_lost_to_a_recording_are_noticed(recorder):
     engine.choosing_step(prepare(engine, ids, options={"repetition_penalty": 2.0}).rules, ahead=1)
     with pytest.raises(RuntimeError, match="something else before these texts were read"):
         list(stream)
+    expected = model(torch.tensor([[3]]), use_cache=False).logits[:, 0]
+    assert difference(engine.step(torch.tensor([3])), expected) <= 1e-5
 
 
 @pytest.mark.gpu
