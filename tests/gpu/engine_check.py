@@ -4,7 +4,8 @@
 
 Models, prompts and their lengths are drawn from the run's seed. Rows are ragged: some rings fill in
 the prompt, some while stepping, and all wrap. On a GPU the recorded step is held against the
-unrecorded one, too. In float32 `generate` must choose the ids that the plain model chooses.
+unrecorded one, too. In float32 `generate` must choose the ids that the plain model chooses, the
+likeliest as well as those drawn by rules.
 """
 
 from collections.abc import Callable
@@ -23,6 +24,16 @@ from tests.models import difference, left_padded, random_ids, small_model
 
 BATCHES = (1, 8, 64)
 WINDOW, LONGEST, STEPS, CHUNK = 16, 40, 36, 7  # tokens; more steps than windows hold twice
+RULES = {  # every one of those that choose, and so are recorded with the step
+    "do_sample": True,
+    "temperature": 0.9,
+    "top_k": 40,
+    "top_p": 0.95,
+    "min_p": 0.01,
+    "repetition_penalty": 1.2,
+    "min_new_tokens": STEPS // 2,
+    "seed": 0,
+}
 HEAD = 128  # what the trimmed flash-attn is built for
 
 
@@ -104,8 +115,9 @@ def same_choices(
 ) -> None:
     """Require of the engine's `generate` the ids that the plain model's chooses."""
     start = texts[:, :LONGEST].to(engine.device), mask[:, :LONGEST].to(engine.device)
-    options: dict[str, Any] = {"max_new_tokens": STEPS, "eos_token_id": ()}
-    found["generate_agrees"] = torch.equal(
-        engine.generate(*start, **options), model.generate(*start, **options)
-    )
-    require(found["generate_agrees"], "generate chooses other tokens", found)
+    for key, rules in {"generate_agrees": {}, "sampling_agrees": RULES}.items():
+        options: dict[str, Any] = {"max_new_tokens": STEPS, "eos_token_id": (2,)} | rules
+        found[key] = torch.equal(
+            engine.generate(*start, **options), model.generate(*start, **options)
+        )
+        require(found[key], "generate chooses other tokens", found)

@@ -16,7 +16,7 @@ def setting(seed=0):
 def test_the_engine_passes_on_a_cpu(name):
     found = engine_check.parts(setting())[name]()
     assert 0 < found["unrecorded"] <= found["bound"]
-    assert found.get("generate_agrees", True)
+    assert found.get("generate_agrees", True) and found.get("sampling_agrees", True)
 
 
 def test_texts_are_ragged_their_rings_fill_and_wrap_and_the_seed_decides():
@@ -55,9 +55,13 @@ def test_a_wrong_engine_fails(monkeypatch, wrong, dtype):
         engine_check.check(setting(), "sdpa", dtype, 8)
 
 
-def test_other_choices_fail(monkeypatch):
+@pytest.mark.parametrize("drawn", [False, True])
+def test_other_choices_fail(monkeypatch, drawn):
+    generate = engine_check.Engine.generate
+
     def other(engine, ids, mask, **options):
-        return torch.zeros_like(ids)
+        right = generate(engine, ids, mask, **options)
+        return right * 0 if options.get("do_sample", False) == drawn else right
 
     monkeypatch.setattr(engine_check.Engine, "generate", other)
     with pytest.raises(PartFailed, match="chooses other tokens"):
