@@ -8,6 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mistral_edu import engine_graph, engine_steps, flash_kernels
 from mistral_edu.engine import Engine
+from mistral_edu.generation_config import GenerationConfig
 from mistral_edu.generation_request import prepare, restrain
 from tests import flash_stand_in
 from tests.models import difference, left_padded, random_ids, small_model
@@ -19,11 +20,12 @@ class Operations(TorchDispatchMode):
 
     def __init__(self):
         super().__init__()
-        self.noted = []
+        self.noted, self.devices = [], set()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         def plain(x):
             if isinstance(x, torch.Tensor):
+                self.devices.add(x.device.type)
                 return (tuple(x.shape), x.stride(), x.dtype)
             return [plain(part) for part in x] if isinstance(x, list | tuple) else x
 
@@ -94,6 +96,16 @@ RULES = {
     "min_new_tokens": 9,
     "seed": 1,
 }
+
+
+def test_a_step_that_chooses_stays_on_its_device():
+    engine = Engine(small_model().to("meta"), 2, record=False)
+    config = GenerationConfig(**RULES | {"seed": None, "eos_token_id": (2,)})
+    step = engine.choosing_step(config, ahead=4)
+    step.begin(torch.zeros(2, 64, device="meta"))
+    with engine.advancing(), Operations() as seen:
+        step()
+    assert seen.devices == {"meta"} and len(seen.noted) > 50
 
 
 @pytest.mark.parametrize("options", [{}, RULES])
