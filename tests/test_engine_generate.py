@@ -84,6 +84,7 @@ def test_texts_that_take_anothers_place_are_noticed():
     engine, ids = Engine(model), random_ids(model, 1, 3)
     stream = engine.stream(ids, max_new_tokens=5, eos_token_id=())
     next(stream)
+    engine.prefill(ids)
     with pytest.raises(RuntimeError, match="something else before these texts were read"):
         next(stream)
     stream = engine.stream(ids, max_new_tokens=5, eos_token_id=())
