@@ -14,8 +14,8 @@ Conventions
     No gradients. Scores equal the plain model's up to the rounding of sums in another order.
     Engine and model share their weights: change them in place and the engine follows. After the
     model was moved or cast, or given other tensors (`load_state_dict(assign=True)`), make another.
-    One engine continues one batch at a time. Its parts are the modules `engine_…`: begin with
-    `engine_passes` for the layers, `engine_ring` for the cache, `engine_steps` for the loop.
+    One engine continues one batch at a time, for one thread. For its parts, see `engine_passes`
+    (the layers), `engine_ring` (the cache) and `engine_steps` (the loop).
 """
 
 from collections.abc import Callable, Iterator
@@ -60,9 +60,9 @@ class Engine:
         record: whether to record the step and replay it; None where there is a CUDA GPU.
 
     Raises:
-        ValueError: for pruned heads, for weights of several types, for a way to multiply that
-            cannot be had here, without window and capacity, or for a batch_size or max_chunk
-            below 1.
+        ValueError: for anything but a MistralForCausalLM with all its heads, for weights of several
+            types, for a way to multiply that cannot be had here, without window and capacity, for
+            a batch_size or max_chunk below 1, or record=True without a CUDA GPU.
 
     >>> from mistral_edu import load
     >>> model, tokenizer = load("tiny")
@@ -85,9 +85,8 @@ class Engine:
         multiply: str = MEASURED,
         record: bool | None = None,
     ) -> None:
-        max_chunk = CHUNK.get(model.device.type, MOST_TOKENS) if max_chunk is None else max_chunk
-        if min(batch_size, max_chunk) < 1:
-            raise ValueError(f"batch_size={batch_size} and max_chunk={max_chunk} must be 1 or more")
+        engine_checks.require_fit(model, batch_size=batch_size, max_chunk=max_chunk)
+        max_chunk = max_chunk or CHUNK.get(model.device.type, MOST_TOKENS)
         self.config, self.device, self.dtype = model.config, model.device, model.dtype
         self.batch_size, self.max_chunk = batch_size, max_chunk
         self.moves = engine_checks.Moves()
@@ -158,14 +157,14 @@ class Engine:
     def step(self, ids: Int[Tensor, "B"]) -> Float[Tensor, "B V"]:
         """Continue each row by one token; return the scores of what comes next.
 
-        The ids are not looked at, for that would be to wait for the device: they must be in the
+        Ids on a GPU are not looked at, for that would be to wait for it: they must be in the
         vocabulary.
 
         Raises:
             ValueError: for anything but one id for each row, or beyond the capacity.
             RuntimeError: after a step that was interrupted, or failed.
         """
-        engine_checks.require_column(ids, self.batch_size)
+        engine_checks.require_column(ids, self.batch_size, self.config.vocab_size)
         with self.advancing():
             return self._step(ids.to(self.device))
 
@@ -176,11 +175,12 @@ class Engine:
         Raises:
             ValueError, RuntimeError: as `step`.
         """
-        self.moves.require_whole()
-        self._ring.require_room(max(self._ring.counts) + 1)
-        with torch.no_grad(), self.moves.one():
-            yield
-            self._ring.count([1] * self.batch_size)
+        with torch.no_grad(), self.moves.alone():
+            self.moves.require_whole()
+            self._ring.require_room(max(self._ring.counts) + 1)
+            with self.moves.one():
+                yield
+                self._ring.count([1] * self.batch_size)
 
     @torch.no_grad()
     def choosing_step(self, rules: GenerationConfig, ahead: int) -> ChoosingStep:

@@ -7,16 +7,44 @@ Conventions
     for that would be to wait for it.
 """
 
+import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from mistral_edu.engine_kernel import name_of
 from mistral_edu.generation_config import GenerationConfig
+from mistral_edu.heads import MistralForCausalLM
+
+
+def require_fit(model: Any, **sizes: Any) -> None:
+    """Refuse what no engine can be made of.
+
+    Args:
+        model: what should be a language model.
+        sizes: what should be 1 or more, or None to leave the choice to the engine.
+
+    Raises:
+        ValueError: for another model or size.
+
+    >>> require_fit("tiny")
+    Traceback (most recent call last):
+    ...
+    ValueError: model is a str, expected a MistralForCausalLM: load("tiny")[0], for example
+    """
+    if not isinstance(model, MistralForCausalLM):
+        raise ValueError(
+            f'model is a {type(model).__name__}, expected a MistralForCausalLM: load("tiny")[0], '
+            "for example"
+        )
+    for name, size in sizes.items():
+        if size is not None and (not isinstance(size, int) or size < 1):
+            raise ValueError(f"{name}={size!r} must be a whole number, 1 or more")
 
 
 def require_rows(rows: int, batch_size: int) -> None:
@@ -32,24 +60,26 @@ def require_rows(rows: int, batch_size: int) -> None:
         )
 
 
-def require_column(ids: Any, batch_size: int) -> None:
-    """Refuse anything but one id for each row.
+def require_column(ids: Any, batch_size: int, vocab_size: int) -> None:
+    """Refuse anything but one id for each row; on a GPU they are not looked at.
 
     Raises:
         ValueError: for numbers that are no ids, another shape or another number of rows.
 
-    >>> require_column([5], batch_size=1)
+    >>> require_column([5], batch_size=1, vocab_size=9)
     Traceback (most recent call last):
     ...
     ValueError: ids is [5], expected one whole number for each row: torch.tensor([5]), for example
     """
     is_tensor = isinstance(ids, Tensor)
-    if not is_tensor or ids.is_floating_point() or ids.dim() != 1:
+    if not is_tensor or ids.is_floating_point() or ids.dtype == torch.bool or ids.dim() != 1:
         kind = f"{name_of(ids.dtype)} of shape {tuple(ids.shape)}" if is_tensor else repr(ids)
         raise ValueError(
             f"ids is {kind}, expected one whole number for each row: torch.tensor([5]), for example"
         )
     require_rows(len(ids), batch_size)
+    if ids.device.type == "cpu":
+        require_vocabulary(ids, vocab_size)
 
 
 def require_vocabulary(ids: Tensor, vocab_size: int) -> None:
@@ -61,7 +91,7 @@ def require_vocabulary(ids: Tensor, vocab_size: int) -> None:
     least, most = int(ids.min()), int(ids.max())
     if least < 0 or most >= vocab_size:
         raise ValueError(
-            f"input_ids range from {least} to {most}, expected 0 to {vocab_size - 1}: encode the "
+            f"the ids range from {least} to {most}, expected 0 to {vocab_size - 1}: encode the "
             "text with this model's own tokenizer"
         )
 
@@ -112,7 +142,7 @@ and the engine has the old ones: make another Engine(model)
 
 
 class Moves:
-    """Counts how often texts were begun or continued, and knows if that was ever broken off.
+    """Counts how often texts were begun or continued, by one thread at a time.
 
     >>> moves = Moves()
     >>> with moves.one():
@@ -122,15 +152,37 @@ class Moves:
     """
 
     def __init__(self) -> None:
-        self.count, self._whole = 0, True
+        self.count, self._whole, self._lock = 0, True, threading.RLock()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Around several moves between which no other thread may make one.
+
+        Raises:
+            RuntimeError: if another thread is at it.
+        """
+        if not self._lock.acquire(blocking=False):
+            raise RuntimeError(
+                "the engine is at work in another thread: make an Engine for each thread, or let "
+                "one wait for the other"
+            )
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     @contextmanager
     def one(self) -> Iterator[None]:
-        """Around what begins or continues texts."""
-        self.count += 1
-        self._whole = False
-        yield
-        self._whole = True  # not if it was left by an error or an interrupt
+        """Around what begins or continues texts.
+
+        Raises:
+            RuntimeError: if another thread is at it.
+        """
+        with self.alone():
+            self.count += 1
+            self._whole = False
+            yield
+            self._whole = True  # not if it was left by an error or an interrupt
 
     def require_whole(self) -> None:
         """Refuse to continue what the last move did not end.

@@ -27,7 +27,14 @@ def record(
 
     Returns:
         What does it again, and the tensor in which the result is then found.
+
+    Raises:
+        ValueError: for another device.
     """
+    if device.type != "cuda":
+        raise ValueError(
+            f"record=True needs a CUDA GPU, and the model is on {device.type}: leave record out"
+        )
     with torch.cuda.device(device):
         here, side = torch.cuda.current_stream(), torch.cuda.Stream()
         side.wait_stream(here)

@@ -10,6 +10,8 @@ Lesson: 14_the_full_7b.
 Conventions
     The same `Step`s as `generation.steps`, from the same rules and the same random numbers: the
     same seed gives the same text.
+    Between two looks the engine is this text's alone. While a look is read, others may take it:
+    that is noticed, and then this text cannot go on.
 """
 
 from collections.abc import Iterator
@@ -33,29 +35,32 @@ def steps(engine: "Engine", request: GenerationRequest, look_every: int = 1) -> 
 
     Raises:
         DamagedScoresError: for scores that are not numbers.
-        RuntimeError: if the engine was used for something else meanwhile.
+        RuntimeError: if the engine was used for something else meanwhile, or by another thread.
     """
     longest = request.config.max_new_tokens
     if not longest:
         return
-    step = engine.choosing_step(request.rules, look_every)
     random = sampling.generators(request.config.seed, len(request.ids))
     watches = stopping.watch_rows(request)
     endings = torch.full((len(request.ids),), stopping.RUNNING)
-    scores = engine.prefill(request.ids, request.mask)
-    moves = engine.moves.count
+    with engine.moves.alone():
+        step = engine.choosing_step(request.rules, look_every)
+        step.draw(random)
+        scores = engine.prefill(request.ids, request.mask)
+        step.begin(scores, request.seen_tokens(engine.config.vocab_size))
+        moves = engine.moves.count
     for first in range(0, longest, look_every):
         many = min(look_every, longest - first)
-        step.draw(random)
-        for number in range(first, first + many):
-            if not number:
-                step.begin(scores, request.seen_tokens(engine.config.vocab_size))
-            else:
-                _require_same_texts(moves, engine.moves.count)
+        with engine.moves.alone():
+            _require_same_texts(moves, engine.moves.count)
+            if first:
+                step.draw(random)
+            for _ in range(max(first, 1), first + many):
                 with engine.advancing():
                     step()
-                moves = engine.moves.count
-        for made in _fetched(step.made(many), endings, request, watches):
+            columns = step.made(many)
+            moves = engine.moves.count
+        for made in _fetched(columns, endings, request, watches):
             yield made
         endings = made.endings
         if not (endings == stopping.RUNNING).any():

@@ -163,9 +163,9 @@ def _as_list(value: int | Sequence[int] | None) -> list[int]:
     return [value] if isinstance(value, int) else list(value)
 
 
-def checked_mask(input_ids: Tensor, attention_mask: Tensor | None) -> Bool[Tensor, "B T"]:
+def checked_mask(input_ids: Any, attention_mask: Any) -> Bool[Tensor, "B T"]:
     """Which tokens of a prompt are not padding, if prompt and mask have the form they must have."""
-    if not isinstance(input_ids, Tensor) or input_ids.is_floating_point():
+    if not _is_whole(input_ids):
         kind = input_ids.dtype if isinstance(input_ids, Tensor) else type(input_ids).__name__
         raise ValueError(
             f"input_ids is {kind}, expected a tensor of whole numbers: torch.tensor([ids])"
@@ -177,10 +177,11 @@ def checked_mask(input_ids: Tensor, attention_mask: Tensor | None) -> Bool[Tenso
         )
     if attention_mask is None:
         return torch.ones_like(input_ids, dtype=torch.bool)
-    if attention_mask.shape != input_ids.shape:
+    is_tensor = isinstance(attention_mask, Tensor)
+    if not is_tensor or attention_mask.shape != input_ids.shape:
+        given = f"shape {tuple(attention_mask.shape)}" if is_tensor else type(attention_mask)
         raise ValueError(
-            f"attention_mask has shape {tuple(attention_mask.shape)}, expected input_ids' "
-            f"{tuple(input_ids.shape)}"
+            f"attention_mask is of {given}, expected a tensor of input_ids' {tuple(input_ids.shape)}"
         )
     mask = attention_mask.to(input_ids.device).bool()
     if not mask[:, -1].all():
@@ -188,6 +189,11 @@ def checked_mask(input_ids: Tensor, attention_mask: Tensor | None) -> Bool[Tenso
             "a row ends in padding: pad the batch on the left (tokenizer.pad(batch, side='left'))"
         )
     return mask
+
+
+def _is_whole(ids: Any) -> bool:
+    is_tensor = isinstance(ids, Tensor)
+    return is_tensor and not ids.is_floating_point() and ids.dtype != torch.bool
 
 
 def _require_inside(name: str, ids: Sequence[int], vocab_size: int) -> None:

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mistral_edu import MistralForCausalLM, RollingCache, flash_kernels
 from mistral_edu.engine import Engine
-from mistral_edu.engine_checks import require_column
+from mistral_edu.engine_checks import require_column, require_fit
 from mistral_edu.engine_kernel import why_uncompiled
 from mistral_edu.quantized_model import quantize_model
 from tests import flash_stand_in
@@ -204,10 +204,18 @@ def test_rows_and_ids_that_do_not_fit_are_refused():
         engine.prefill(torch.tensor([[3, 4], [5, 64]]))
     with pytest.raises(ValueError, match="range from -1"):
         engine.prefill(torch.tensor([[3, 4], [5, -1]]))
+    with pytest.raises(ValueError, match="range from 3 to 99"):
+        engine.step(torch.tensor([3, 99]))
+    with pytest.raises(ValueError, match="record=True needs a CUDA GPU.*on cpu: leave record out"):
+        Engine(model, record=True)
     with pytest.raises(ValueError, match="pad the batch on the left"):
         engine.prefill(torch.tensor([[3, 4], [5, 6]]), torch.tensor([[1, 1], [1, 0]]))
-    with pytest.raises(ValueError, match="batch_size=0 and max_chunk=1"):
-        Engine(model, 0, max_chunk=1)
+    for sizes, said in (((0, 1), "batch_size=0"), ((1, 0), "max_chunk=0"), ((1.5, 1), "=1.5")):
+        with pytest.raises(ValueError, match=f"{said} must be a whole number, 1 or more"):
+            require_fit(model, batch_size=sizes[0], max_chunk=sizes[1])
+    for wrong in ("tiny", (model, None), model.model):
+        with pytest.raises(ValueError, match="expected a MistralForCausalLM"):
+            require_fit(wrong)
 
 
 @pytest.mark.parametrize(
@@ -216,11 +224,12 @@ def test_rows_and_ids_that_do_not_fit_are_refused():
         ([3, 4], r"\[3, 4\]"),
         (torch.tensor([3.0, 4.0]), r"float32 of shape \(2,\)"),
         (torch.tensor([[3], [4]]), r"int64 of shape \(2, 1\)"),
+        (torch.tensor([True, False]), r"bool of shape \(2,\)"),
     ],
 )
 def test_a_step_takes_one_whole_number_for_each_row(ids, said):
     with pytest.raises(ValueError, match=f"ids is {said}, expected one whole number for each row"):
-        require_column(ids, batch_size=2)
+        require_column(ids, batch_size=2, vocab_size=9)
 
 
 def assigned(model):

@@ -1,5 +1,8 @@
 """The engine writes what the plain model writes, however seldom anyone looks."""
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
 import pytest
 import torch
 
@@ -92,6 +95,31 @@ def test_texts_that_take_anothers_place_are_noticed():
     engine.step(torch.tensor([3]))
     with pytest.raises(RuntimeError, match="finish one first, or make a second engine"):
         next(stream)
+
+
+def test_two_threads_do_not_mix_their_texts(monkeypatch):
+    model = small_model()
+    engine, ids, options = Engine(model), random_ids(model, 1, 3), {"max_new_tokens": 4}
+    expected, is_in, may_go_on = model.generate(ids, **options), Event(), Event()
+    step = engine._passes.step
+
+    def slow(fed):
+        is_in.set()
+        assert may_go_on.wait(20)
+        return step(fed)
+
+    monkeypatch.setattr(engine._passes, "step", slow)
+    with ThreadPoolExecutor(1) as other:
+        found = other.submit(engine.generate, ids, **options)
+        assert is_in.wait(20)
+        for use in (engine.generate, engine.prefill):
+            with pytest.raises(RuntimeError, match="another thread: make an Engine for each"):
+                use(ids.flip(1))
+        with pytest.raises(RuntimeError, match="another thread"):
+            engine.step(torch.tensor([3]))
+        may_go_on.set()
+        assert torch.equal(found.result(20), expected)
+    assert torch.equal(engine.generate(ids, **options), expected)
 
 
 def test_what_was_fetched_is_safe_from_another_text():

@@ -29,8 +29,11 @@ def test_a_row_of_padding_alone_is_refused():
         (torch.zeros(1, 0, dtype=torch.long), None, "at least one token: start from the bos id"),
         (torch.zeros(0, 3, dtype=torch.long), None, r"shape \(0, 3\), expected"),
         (torch.zeros(3, dtype=torch.long), None, r"shape \(3,\)"),
-        (IDS, torch.ones(1, 2), r"\(1, 2\), expected input_ids' \(2, 3\)"),
+        (IDS, torch.ones(1, 2), r"shape \(1, 2\), expected a tensor of input_ids' \(2, 3\)"),
+        (IDS, [[1, 1, 1], [1, 1, 1]], r"of <class 'list'>, expected a tensor of input_ids'"),
         (torch.zeros(1, 3), None, "float32, expected a tensor of whole numbers"),
+        (IDS > 0, None, "bool, expected a tensor of whole numbers"),
+        ([[1, 5]], None, "list, expected a tensor of whole numbers"),
     ],
 )
 def test_misshapen_prompts_are_refused(ids, mask, message):
