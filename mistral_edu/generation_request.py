@@ -181,7 +181,8 @@ def checked_mask(input_ids: Any, attention_mask: Any) -> Bool[Tensor, "B T"]:
     if not is_tensor or attention_mask.shape != input_ids.shape:
         given = f"shape {tuple(attention_mask.shape)}" if is_tensor else type(attention_mask)
         raise ValueError(
-            f"attention_mask is of {given}, expected a tensor of input_ids' {tuple(input_ids.shape)}"
+            f"attention_mask is of {given}, expected a tensor of input_ids' "
+            f"{tuple(input_ids.shape)}"
         )
     mask = attention_mask.to(input_ids.device).bool()
     if not mask[:, -1].all():
