@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 _VALUE = re.compile(r"(input|yours|expected|raised) | {10}")
+_WRAPPED = "white-space:pre-wrap;word-break:normal;overflow-wrap:anywhere"
 _CODE = '<code style="background:var(--jp-layout-color2);padding:0 0.2em">'
 
 
@@ -70,7 +71,7 @@ class Verdict:
             html.escape(line) if _VALUE.match(line) else inline_html(line)
             for line in self.message.splitlines()
         ]
-        body = "<pre>{}</pre>".format("\n".join(lines)) if lines else ""
+        body = f"<pre style='{_WRAPPED}'>" + "\n".join(lines) + "</pre>" if lines else ""
         return (
             f'<div class="medu-verdict" style="border-left:4px solid {self.outcome.colour};'
             f'padding-left:0.8em"><strong>{html.escape(self.title)}</strong>{body}</div>'
