@@ -7,7 +7,8 @@ Lesson: 14_the_full_7b, which brings the numbers; nothing here measures.
 Conventions
     100 % is the limit by the reading rate that was measured in the same run. It can be passed: the
     measuring reads with one program, and another may read better, or find something in a cache.
-    Programs differ by the shape of their mark, not by colour alone.
+    Programs differ by the shape of their mark, not by colour alone, and each has its own height in
+    a row, so that none hides another.
 """
 
 from collections.abc import Mapping
@@ -22,7 +23,8 @@ from mistral_edu.viz.roofline import digits
 from mistral_edu.viz.style import BLUE, HATCH, INK, LINE, PAPER, VERMILLION, card, panel
 
 _LOOKS = (("o", BLUE), ("s", VERMILLION), ("^", INK), ("D", PAPER))
-_ROW = 0.52  # inches
+_ROW = 0.62  # inches
+_LANE = 0.2  # rows between two programs of a row
 
 
 @dataclass(frozen=True)
@@ -111,11 +113,12 @@ def _(frame: LimitSweepFrame) -> Figure:
     height = _ROW * len(frame.limits)
     figure = card(height + 1.8, frame.title)
     axes = panel(figure, 2.0, 0.95, 5.3, height)
-    for program, (mark, colour) in zip(frame.programs, _LOOKS, strict=False):
+    for number, (program, (mark, colour)) in enumerate(zip(frame.programs, _LOOKS, strict=False)):
         shares = frame.shares(program)
-        places = [list(frame.limits).index(case) for case in shares]
+        lane = _LANE * (number - (len(frame.programs) - 1) / 2)
+        places = [list(frame.limits).index(case) + lane for case in shares]
         percent = [100 * share for share in shares.values()]
-        axes.plot(percent, places, mark, color=colour, mec=INK, ms=8, label=program, zorder=3)
+        axes.plot(percent, places, mark, color=colour, mec=INK, ms=7, label=program, zorder=3)
     axes.axvline(100, color=INK, lw=2, zorder=1)
     axes.grid(axis="y", color=HATCH, lw=0.8, zorder=0)
     names = [f"{case}\nlimit {digits(limit)} tokens/s" for case, limit in frame.limits.items()]

@@ -24,9 +24,13 @@ from mistral_edu.viz.accessible import HIDDEN
 from mistral_edu.viz.frame import Frame
 from mistral_edu.viz.style import sheet
 
-# A picture keeps its size, so that its letters can be read; what does not fit is scrolled to.
+# A picture shrinks with its place while its letters can be read; then it is scrolled to.
+NARROWEST = 560  # pixels
+_FITTED = f"max-width:100%;min-width:{NARROWEST}px;height:auto"
 _SCROLLED = "margin:4px 0;max-width:100%;overflow-x:auto"
-_CARD = "display:block;max-width:none;border:1px solid #c4c4c4;border-radius:4px"
+_CARD = f"display:block;box-sizing:border-box;{_FITTED};border:1px solid #c4c4c4;border-radius:4px"
+# The same for a picture that JupyterLab itself places, in the cell where its words are.
+_SHEET = f".jp-OutputArea:has(.medu-words) img.jp-mod-unconfined{{{_FITTED}}}"
 
 
 @singledispatch
@@ -68,7 +72,7 @@ def figure_png(drawn: Figure) -> bytes:
 
 
 def frame_html(frame: Frame, png: bytes) -> str:
-    """A frame as one HTML figure, scrolled sideways where it is wider than the page.
+    """A frame as one HTML figure, as wide as the page; scrolled sideways where that is too narrow.
 
     >>> from mistral_edu.viz import reach_frame
     >>> frame_html(reach_frame(window=2, layers=1), b"").count("alt=")
@@ -93,7 +97,7 @@ def static_bundle(frame: Frame, png: bytes) -> tuple[dict[str, Any], dict[str, A
     image = base64.b64encode(png).decode("ascii")
     return (
         {"text/plain": frame.to_text(), "image/png": image},
-        # Unconfined: JupyterLab lets it scroll sideways instead of shrinking it to the page.
+        # Confined, it would shrink to any page, until its letters cannot be read.
         {"image/png": {"alt": frame.summary, "unconfined": True}},
     )
 
@@ -112,7 +116,8 @@ class Words:
         return self.text
 
     def _repr_html_(self) -> str:
-        return f'<p style="{HIDDEN}">{html.escape(self.text)}</p>'
+        words = f'<p class="medu-words" style="{HIDDEN}">{html.escape(self.text)}</p>'
+        return f"<style>{_SHEET}</style>{words}"
 
 
 class Picture:

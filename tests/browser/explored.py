@@ -2,14 +2,17 @@
 
 from dataclasses import dataclass
 
+import pytest
 from playwright.sync_api import Locator, expect
+
+from mistral_edu.viz.render import NARROWEST
 
 # A first figure in a cold kernel on a busy machine takes its time; a right one does not wait.
 PATIENCE = 30_000
-VERDICTS_ON_SIZE = """image => {
-  const frame = image.closest('figure');
-  return [image.getBoundingClientRect().width >= image.naturalWidth,
-          frame.scrollWidth > frame.clientWidth];
+# The widths of a picture, of its place and of what is scrolled there.
+WIDTHS = """image => {
+  const place = image.closest('figure, .jp-RenderedImage');
+  return [image.getBoundingClientRect().width, place.clientWidth, place.scrollWidth];
 }"""
 
 
@@ -74,13 +77,18 @@ class Explored:
             arrow = chooser.evaluate("chooser => getComputedStyle(chooser).backgroundImage")
             assert "8a8a8a" in arrow
 
-    def expect_whole_letters(self) -> None:
-        """In a narrow window the picture keeps its size and is scrolled to."""
+    def expect_fitting_pictures(self) -> None:
+        """A picture shrinks with its place, here and in the cells; in a narrow one it scrolls."""
         page = self.lesson.page
         wide = page.viewport_size
-        page.set_viewport_size({"width": 800, "height": wide["height"]})
+        pictures = [self.image, *page.locator(".jp-RenderedImage img").all()]
         try:
-            self.image.scroll_into_view_if_needed()
-            assert self.image.evaluate(VERDICTS_ON_SIZE) == [True, True]
+            for width in (900, 800):  # The file browser takes some 300 of them.
+                page.set_viewport_size({"width": width, "height": wide["height"]})
+                page.wait_for_timeout(500)
+                for picture in pictures:
+                    own, place, scrolled = picture.evaluate(WIDTHS)
+                    assert own == pytest.approx(max(place, NARROWEST), abs=1)
+                    assert scrolled == pytest.approx(own, abs=1)
         finally:
             page.set_viewport_size(wide)

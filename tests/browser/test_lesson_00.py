@@ -49,4 +49,4 @@ def test_lists_are_reached_by_name_and_change_the_picture(budget):
 
 def test_the_budget_has_manners(budget):
     budget.expect_manners(["batch (sequences)", CONTEXT])
-    budget.expect_whole_letters()
+    budget.expect_fitting_pictures()

@@ -29,7 +29,7 @@ def test_the_mask_follows_its_window_and_its_kind(lesson):
     mask.root.get_by_role("combobox", name="kind of mask").select_option("ring cache")
     mask.expect_picture(mask_frame("ring cache", length=8, window=5).summary, before)
     mask.expect_manners(MASK_SLIDERS)
-    mask.expect_whole_letters()
+    mask.expect_fitting_pictures()
 
 
 def test_the_cone_follows_its_layers_and_its_window(lesson):

@@ -44,4 +44,4 @@ def test_window_and_tile_are_reached_by_name(tiles):
 
 def test_the_sweep_has_manners(tiles):
     tiles.expect_manners([WINDOW, TILE, "step"])
-    tiles.expect_whole_letters()
+    tiles.expect_fitting_pictures()

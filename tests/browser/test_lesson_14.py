@@ -54,4 +54,4 @@ def test_the_machine_that_runs_the_lesson_can_be_chosen(lesson, roofline):
 
 def test_the_roofline_has_manners(roofline):
     roofline.expect_manners(SLIDERS)
-    roofline.expect_whole_letters()
+    roofline.expect_fitting_pictures()

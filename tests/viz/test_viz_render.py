@@ -34,7 +34,15 @@ from mistral_edu.viz import (
 from mistral_edu.viz.accessible import HIDDEN
 from mistral_edu.viz.explorer import doublings, labelled, number
 from mistral_edu.viz.mask import KINDS
-from mistral_edu.viz.render import Words, draw, figure_png, frame_html, page, write_whole
+from mistral_edu.viz.render import (
+    NARROWEST,
+    Words,
+    draw,
+    figure_png,
+    frame_html,
+    page,
+    write_whole,
+)
 from mistral_edu.viz.style import balanced, text_on
 
 PNG = b"\x89PNG"
@@ -197,14 +205,16 @@ def test_words_are_said_and_not_shown() -> None:
     assert explorer.frame.summary not in re.sub(r'alt="[^"]*"', "", explorer.picture.value)
     assert f".medu-summary{{{HIDDEN}}}" in html.unescape(explorer.children[-1].value)
     spoken = Words("a < b")._repr_html_()
-    assert spoken == f'<p style="{HIDDEN}">a &lt; b</p>'
+    assert spoken.endswith(f'<p class="medu-words" style="{HIDDEN}">a &lt; b</p>')
     assert "display:none" not in HIDDEN  # That would silence it too.
 
 
-def test_a_picture_keeps_its_size_and_its_container_scrolls() -> None:
-    markup = frame_html(mask_frame(), b"")
+def test_a_picture_shrinks_with_its_place_and_then_its_container_scrolls() -> None:
+    markup, sheet = frame_html(mask_frame(), b""), Words("a cone")._repr_html_()
+    fitted = f"max-width:100%;min-width:{NARROWEST}px;height:auto"
     assert re.search(r"<figure[^>]*overflow-x:auto", markup)
-    assert re.search(r"<img[^>]*max-width:none", markup)
+    assert re.search(rf"<img[^>]*{fitted}", markup)
+    assert re.search(rf"<style>[^<]*:has\(.medu-words\) img[^<]*{{{fitted}}}</style>", sheet)
 
 
 def test_every_row_with_a_slider_has_the_label_that_will_name_it() -> None:

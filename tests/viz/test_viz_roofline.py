@@ -142,9 +142,34 @@ def test_marks_stand_at_their_shares() -> None:
     (axes,) = figure(FRAMES["limit sweep"]).axes
     marks = {line.get_label(): line for line in axes.lines if line.get_marker() not in ("None", "")}
     assert list(marks["engine"].get_xdata()) == pytest.approx([110, 50])
-    assert list(marks["engine"].get_ydata()) == [0, 1]
-    assert list(marks["plain model"].get_ydata()) == [0]
+    assert list(marks["engine"].get_ydata().round()) == [0, 1]
+    assert list(marks["plain model"].get_ydata().round()) == [0]
     assert marks["engine"].get_marker() != marks["plain model"].get_marker()
+
+
+def test_no_mark_hides_another_where_all_programs_are_equally_fast() -> None:
+    drawn = figure(limit_sweep_frame({"a": 1.0}, {"a": dict.fromkeys("1234", 0.7)}))
+    (axes,) = drawn.axes
+    marks = [line for line in axes.lines if line.get_marker() not in ("None", "")]
+    heights = [axes.transData.transform((0, line.get_ydata()[0]))[1] for line in marks]
+    pixels = marks[0].get_markersize() * drawn.dpi / 72
+    assert len(marks) == 4
+    assert all(high - low > pixels for high, low in zip(heights, heights[1:], strict=False))
+
+
+def names_at(batch: int) -> list[str]:
+    (axes,) = figure(roofline_frame(batch=batch)).axes
+    return [text.get_text() for text in axes.texts if text.get_text().startswith("batch ")]
+
+
+def test_the_ring_has_a_name_and_no_other_stands_at_it() -> None:
+    assert names_at(1) == ["batch 8", "batch 64", "batch 1"]
+    assert names_at(8) == ["batch 1", "batch 64", "batch 8"]
+    assert names_at(59) == ["batch 1", "batch 8", "batch 59"]
+    for batch in range(1, 65):
+        names = names_at(batch)
+        assert len(names) == len(set(names)), batch
+        assert names[-1] == f"batch {batch}"
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
