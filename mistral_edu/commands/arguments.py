@@ -62,20 +62,33 @@ def add_placement(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def require_device(device: str | None) -> None:
+    """Refuse a `--device` that PyTorch cannot use here; None is none given.
+
+    Raises:
+        ValueError: for such a device.
+
+    >>> require_device("cpu")
+    """
+    from mistral_edu.devices import why_absent
+
+    if device and (reason := why_absent(device)):
+        raise ValueError(f"--device {device}: {reason}; leave --device out")
+
+
 def load_placed(options: argparse.Namespace) -> "tuple[MistralForCausalLM, MistralTokenizer]":
     """The model that `--model` names, as `add_placement`'s options say.
 
     Raises:
-        ValueError: for a GPU that PyTorch does not find; and as `load`.
+        ValueError: for a device that PyTorch does not find; and as `load`.
     """
     import torch
 
     from mistral_edu import load
 
     found = "cuda" if torch.cuda.is_available() else "cpu"
+    require_device(options.device)
     device = options.device or found
-    if device == "cuda" != found:
-        raise ValueError("--device cuda: PyTorch finds no CUDA GPU here; leave --device out")
     dtype = options.dtype or ("bfloat16" if device == "cuda" else "float32")
     return load(options.model, dtype=getattr(torch, dtype), device=device, bits=options.bits)
 

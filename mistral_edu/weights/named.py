@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mistral_edu.devices import require_device
 from mistral_edu.paths import data_dir
 from mistral_edu.weights import hub
 
@@ -72,7 +73,8 @@ def load(
 
     Raises:
         FileNotFoundError, HubError: see `local_folder`.
-        ValueError: if the files do not fit together; for other numbers of bits.
+        ValueError: if the files do not fit together; for other numbers of bits; for a device that
+            PyTorch cannot use here.
 
     >>> model, tokenizer = load("tiny")
     >>> model.config.vocab_size == tokenizer.vocab_size
@@ -82,6 +84,7 @@ def load(
     from mistral_edu.quantized_model import load_quantized
     from mistral_edu.tokenizer import MistralTokenizer
 
+    require_device(device)
     folder = local_folder(name, revision=revision)
     how: dict[str, Any] = {"dtype": dtype, "device": device, "attention": attention}
     if bits is None:
