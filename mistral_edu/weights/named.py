@@ -15,6 +15,7 @@ import torch
 from mistral_edu.devices import require_device
 from mistral_edu.paths import data_dir
 from mistral_edu.weights import hub
+from mistral_edu.weights.absent import why_unreadable
 
 if TYPE_CHECKING:
     from mistral_edu.heads import MistralForCausalLM
@@ -43,6 +44,8 @@ def local_folder(
         return own
     if Path(name).is_dir():
         return Path(name)
+    if Path(name).is_file():
+        raise FileNotFoundError(why_unreadable(Path(name)))
     if hub.REPOSITORY.fullmatch(str(name)):
         return hub.download(str(name), revision=revision, parts=parts)
     models = sorted(path.parent.name for path in data_dir().glob("*/config.json"))
