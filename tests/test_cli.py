@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,13 @@ def test_a_mistake_is_named_on_one_line_with_status_2(
     said = capsys.readouterr()
     assert (status, said.out) == (2, "")
     assert named in said.err and len(said.err.splitlines()) == 1
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == f"mistral-edu {metadata.version('mistral-edu')}\n"
 
 
 # ── doctor ──────────────────────────────────────────────────────────────────────────────────────
