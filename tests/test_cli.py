@@ -161,8 +161,14 @@ def test_doctor_counts_the_7b_and_its_full_window_exactly() -> None:
     bfloat16, int8 = doctor.seven_billion_needs()
     assert bfloat16.weights == 2 * 7_241_732_096
     assert bfloat16.cache == int8.cache == 2 * 2 * 32 * 8 * 128 * 4096
-    # The embedding (32000 × 4096) and the 65 norms stay in two bytes.
-    assert int8.weights == 7_241_732_096 + 32000 * 4096 + 65 * 4096
+    # The embedding and the head (32000 × 4096 each) and the 65 norms stay in two bytes.
+    assert int8.weights == 7_241_732_096 + 2 * 32000 * 4096 + 65 * 4096
+
+
+def test_doctor_s_names_fit_their_column() -> None:
+    rows = [line for line in doctor.report()[0].splitlines() if line.startswith("  ")]
+    assert "  with --bits 8   " in [row[:18] for row in rows]
+    assert all(row[18] == " " for row in rows)
 
 
 @pytest.mark.parametrize(("free", "verdict"), [(15.2, "fits in memory"), (14.9, "does not fit")])
