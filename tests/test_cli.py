@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import mistral_edu
 from mistral_edu import (
     MistralConfig,
     MistralForCausalLM,
@@ -121,6 +122,32 @@ def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) 
         cli.main(["--version"])
     assert stop.value.code == 0
     assert capsys.readouterr().out == f"mistral-edu {metadata.version('mistral-edu')}\n"
+
+
+def test_pytorch_is_imported_once_a_command_runs() -> None:
+    """So `--help` answers at once, and a Ctrl-C during the import is that of `main`."""
+    code = "import sys, mistral_edu as m, mistral_edu.cli; print('torch' in sys.modules, dir(m))"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert answer.stdout.startswith("False") and "'MistralForCausalLM'" in answer.stdout
+
+
+def test_ctrl_c_ends_silently_with_status_130(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mistral_edu.load", interrupted)
+    assert cli.main(["generate", "Once"]) == 130
+    said = capsys.readouterr()
+    assert (said.out.strip(), said.err) == ("", "")
+
+
+def test_every_name_of_the_package_is_there() -> None:
+    for name in mistral_edu.__all__:
+        assert getattr(mistral_edu, name).__name__ == name
+    with pytest.raises(AttributeError, match="'mistral_edu' has no attribute 'Mistral'"):
+        getattr(mistral_edu, "Mistral")  # noqa: B009
 
 
 # ── doctor ──────────────────────────────────────────────────────────────────────────────────────
