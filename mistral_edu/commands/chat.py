@@ -67,8 +67,9 @@ def _introduce(model: str) -> None:
     if model == BASE:
         print(f"mistral-edu: {ONLY_CONTINUES}", file=sys.stderr)
     if sys.stdin.isatty():
-        about = f" {KNOWS}" if model == COURSE_MODEL else ""
-        print(f"{model} answers.{about} An empty line or Ctrl-D ends it.", file=sys.stderr)
+        who = "" if model == BASE else f"{model} answers. "
+        about = f"{KNOWS} " if model == COURSE_MODEL else ""
+        print(f"{who}{about}An empty line or Ctrl-D ends it.", file=sys.stderr)
 
 
 def _ask() -> str:
