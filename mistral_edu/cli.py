@@ -19,6 +19,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from importlib import metadata
 from typing import NoReturn
 
 from mistral_edu.commands import (
@@ -32,6 +33,7 @@ from mistral_edu.commands import (
     train,
     verify,
 )
+from mistral_edu.commands.printing import plain_warnings
 
 COMMANDS = {
     "doctor": doctor,
@@ -57,9 +59,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ...
     SystemExit: 2
     """
-    options = _parser().parse_args(arguments)
+    options, unknown = _parser().parse_known_args(arguments)
+    if unknown:
+        options.refuse(f"unrecognized arguments: {' '.join(unknown)}")
     try:
-        return int(options.run(options))
+        with plain_warnings():
+            return int(options.run(options))
     except BrokenPipeError:  # `mistral-edu generate … | head` has read enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -76,11 +81,19 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} ({self.prog} --help tells more)\n")
 
 
+def _version() -> str:
+    try:
+        return metadata.version("mistral-edu")
+    except metadata.PackageNotFoundError:
+        return "of a folder that was not installed"
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="mistral-edu", description="Mistral-7B, built and taken apart.")
+    parser.add_argument("--version", action="version", version=f"mistral-edu {_version()}")
     commands = parser.add_subparsers(metavar="command", required=True)
     for name, module in COMMANDS.items():
         command = commands.add_parser(name, help=module.HELP, description=module.HELP)
         module.add_arguments(command)
-        command.set_defaults(run=module.run)
+        command.set_defaults(run=module.run, refuse=command.error)
     return parser

@@ -154,28 +154,27 @@ def _picked() -> str:
 
 
 def seven_billion_needs() -> list[Need]:
-    """What Mistral-7B v0.1 takes in bfloat16 and in int8, counted from the model itself.
+    """What Mistral-7B v0.1 takes in bfloat16 and with `--bits 8`, counted from the model itself.
 
-    In int8 the matrices of the linear layers take one byte a number (their scales, one a row, are
-    left out: under 0.1 %) and the rest stays bfloat16. The cache is bfloat16, one full window. The
-    library itself stores no weights narrower than 16 bits, so int8 is arithmetic, and says so.
+    With `--bits 8` the matrices of the layers take one byte a number (their steps, one a row, are
+    left out: under 0.1 %) and the rest stays bfloat16. The cache is bfloat16, one full window.
 
     >>> [(need.name, round(need.total / GB, 1)) for need in seven_billion_needs()]
-    [('bfloat16', 15.0), ('int8, arithmetic only', 7.9)]
+    [('bfloat16', 15.0), ('with --bits 8', 8.0)]
     """
     from mistral_edu.heads import MistralForCausalLM
+    from mistral_edu.quantized_model import linear_names
 
     config = MistralConfig.mistral_7b_v0_1()
     with torch.device("meta"):
         model = MistralForCausalLM(config, attention="eager")
-    linear = {id(part.weight) for part in model.modules() if isinstance(part, torch.nn.Linear)}
     every = sum(weight.numel() for weight in model.parameters())
-    matrices = sum(weight.numel() for weight in model.parameters() if id(weight) in linear)
+    matrices = sum(model.get_parameter(f"{name}.weight").numel() for name in linear_names(model))
     per_token = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
     cache = 2 * per_token * (config.sliding_window or config.max_position_embeddings)
     return [
         Need("bfloat16", 2 * every, cache),
-        Need("int8, arithmetic only", 2 * every - matrices, cache),
+        Need("with --bits 8", 2 * every - matrices, cache),
     ]
 
 
@@ -183,7 +182,7 @@ def seven_billion(place: str, free: int) -> list[tuple[str, str]]:
     """For each way of holding the 7B, whether it fits into `free` bytes, as (name, value) rows.
 
     >>> seven_billion("in memory", 10 * GB)[1][1]
-    '7.4 GB of weights + 0.5 GB of cache: fits in memory (10.0 GB free)'
+    '7.5 GB of weights + 0.5 GB of cache: fits in memory (10.0 GB free)'
     """
     rows = []
     for need in seven_billion_needs():

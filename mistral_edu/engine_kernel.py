@@ -99,8 +99,13 @@ def library() -> ctypes.CDLL | str:
     True
     """
     compiler = os.environ.get("CXX") or shutil.which("c++")
-    if sys.platform != "linux" or not compiler:
-        return f"it needs Linux and a C++ compiler, and found {compiler} on {sys.platform}"
+    if sys.platform != "linux":
+        return f"compiled code needs Linux, and this is {sys.platform}; nothing else does"
+    if not compiler:
+        return (
+            "no C++ compiler found; one (for example `apt install g++`) makes the engine faster, "
+            "nothing needs it"
+        )
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         try:
             return _loaded(_compiled(compiler, Path(scratch)))

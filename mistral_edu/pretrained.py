@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from mistral_edu.config import MistralConfig
+from mistral_edu.devices import require_device
 
 Model = TypeVar("Model", bound="PretrainedModel")
 
@@ -187,13 +188,14 @@ class PretrainedModel(nn.Module):
 
         Raises:
             FileNotFoundError, HubError: see `weights.named.local_folder`.
-            ValueError: see `open_model` and `load_weights`.
+            ValueError: see `require_device`, `open_model` and `load_weights`.
         """
         from mistral_edu.weights.model_folder import open_model
         from mistral_edu.weights.model_weights import load_weights, require_plausible
         from mistral_edu.weights.named import local_folder
         from mistral_edu.weights.shapes_only import shapes_only
 
+        require_device(device)
         folder = local_folder(name, revision=revision, parts=["config", "weights"])
         config, source = open_model(folder)
         require_plausible(config, source)

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from mistral_edu.devices import require_device
 from mistral_edu.heads import MistralForCausalLM
 from mistral_edu.pretrained import PretrainedModel
 from mistral_edu.quantization import Int8Linear, quantize_linear, quantize_weight
@@ -133,6 +134,7 @@ def load_quantized(
     Int8Linear(in_features=128, out_features=320)
     """
     require_bits(bits)
+    require_device(device)
     folder = local_folder(name, revision=revision, parts=["config", "weights"])
     config, source = open_model(folder)
     require_plausible(config, source)

@@ -43,7 +43,12 @@ def read(path: Path) -> SentencePieceModel:
     Raises FileNotFoundError if there is none, TokenizerFileError if it cannot be used.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"no tokenizer file at {path}; expected a {FILE_NAME}")
+        other = path.with_name("tokenizer.json")
+        beside = f" ({other.name}, which lies there, is not read)" if other.is_file() else ""
+        raise FileNotFoundError(
+            f"no tokenizer file at {path}; expected a {FILE_NAME}{beside}: put the one that was "
+            "released with the model there"
+        )
     try:
         with path.open("rb") as file:  # A byte too many is enough to know.
             return parse(file.read(LARGEST_FILE + 1))

@@ -16,6 +16,7 @@ from mistral_common.tokens.tokenizers.mistral import MistralTokenizer as Mistral
 
 from mistral_edu import MistralConfig, MistralForCausalLM, MistralTokenizer, chat, cli
 from mistral_edu.chat import ChatError, Control, render, turns
+from mistral_edu.commands import chat as chat_command
 from mistral_edu.sentencepiece_file import serialise
 from tests.text_samples import FALSE_PIECES, PROPERTY, real_oracle
 
@@ -274,6 +275,26 @@ def test_an_engine_answers_the_same(folder, monkeypatch, capsys):
     words = ["chat", "--model", str(folder), "--max-new-tokens", "5", "--engine"]
     assert cli.main(words) == 0
     assert capsys.readouterr().out == plain
+
+
+def test_a_person_is_told_what_to_ask_and_how_to_end(monkeypatch, capsys):
+    typed = io.StringIO(chat_command.KNOWS.split('"')[1] + "\n")
+    typed.isatty = lambda: True
+    monkeypatch.setattr("sys.stdin", typed)
+    monkeypatch.setattr("builtins.input", lambda shown: typed.readline().rstrip("\n"))
+    assert cli.main(["chat"]) == 0
+    said = capsys.readouterr()
+    assert said.err.startswith("tiny-instruct answers. It knows one small valley. Try ")
+    assert said.err.endswith("An empty line or Ctrl-D ends it.\n")
+    assert said.out == "a comb.\n"
+
+
+def test_a_model_that_only_continues_text_is_named(monkeypatch, capsys):
+    for words, said in (([], ""), (["--model", "tiny"], "--model tiny-instruct was trained to")):
+        monkeypatch.setattr("sys.stdin", io.StringIO(""))
+        assert cli.main(["chat", *words]) == 0
+        err = capsys.readouterr().err
+        assert said in err and len(err.splitlines()) == bool(said)
 
 
 def test_a_model_that_is_not_there_is_named_on_one_line(capsys):

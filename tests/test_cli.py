@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 import torch
 
+import mistral_edu
 from mistral_edu import (
     MistralConfig,
     MistralForCausalLM,
@@ -115,6 +117,39 @@ def test_a_mistake_is_named_on_one_line_with_status_2(
     assert named in said.err and len(said.err.splitlines()) == 1
 
 
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == f"mistral-edu {metadata.version('mistral-edu')}\n"
+
+
+def test_pytorch_is_imported_once_a_command_runs() -> None:
+    """So `--help` answers at once, and a Ctrl-C during the import is that of `main`."""
+    code = "import sys, mistral_edu as m, mistral_edu.cli; print('torch' in sys.modules, dir(m))"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert answer.stdout.startswith("False") and "'MistralForCausalLM'" in answer.stdout
+
+
+def test_ctrl_c_ends_silently_with_status_130(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mistral_edu.load", interrupted)
+    assert cli.main(["generate", "Once"]) == 130
+    said = capsys.readouterr()
+    assert (said.out.strip(), said.err) == ("", "")
+
+
+def test_every_name_of_the_package_is_there() -> None:
+    for name in mistral_edu.__all__:
+        assert getattr(mistral_edu, name).__name__ == name
+    with pytest.raises(AttributeError, match="'mistral_edu' has no attribute 'Mistral'"):
+        getattr(mistral_edu, "Mistral")  # noqa: B009
+
+
 # ── doctor ──────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -153,8 +188,14 @@ def test_doctor_counts_the_7b_and_its_full_window_exactly() -> None:
     bfloat16, int8 = doctor.seven_billion_needs()
     assert bfloat16.weights == 2 * 7_241_732_096
     assert bfloat16.cache == int8.cache == 2 * 2 * 32 * 8 * 128 * 4096
-    # The embedding (32000 × 4096) and the 65 norms stay in two bytes.
-    assert int8.weights == 7_241_732_096 + 32000 * 4096 + 65 * 4096
+    # The embedding and the head (32000 × 4096 each) and the 65 norms stay in two bytes.
+    assert int8.weights == 7_241_732_096 + 2 * 32000 * 4096 + 65 * 4096
+
+
+def test_doctor_s_names_fit_their_column() -> None:
+    rows = [line for line in doctor.report()[0].splitlines() if line.startswith("  ")]
+    assert "  with --bits 8   " in [row[:18] for row in rows]
+    assert all(row[18] == " " for row in rows)
 
 
 @pytest.mark.parametrize(("free", "verdict"), [(15.2, "fits in memory"), (14.9, "does not fit")])

@@ -1,6 +1,8 @@
 """The compiled product: right for every number of rows and columns, or absent with a reason."""
 
+import shutil
 import subprocess
+import sys
 
 import pytest
 import torch
@@ -124,6 +126,17 @@ def test_without_a_working_compiler_there_is_a_reason(freshlibrary, monkeypatch,
     assert reason in why_uncompiled(torch.zeros(1, 1))
     with pytest.raises(ValueError, match=r"there is no compiled product: .*use functional.linear"):
         CompiledProduct(torch.zeros(1, 1))
+
+
+def test_a_machine_without_a_compiler_is_told_how_to_get_one(freshlibrary, monkeypatch):
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    said = why_uncompiled(torch.zeros(1, 1))
+    assert said.startswith("no C++ compiler found; one (for example `apt install g++`)")
+    assert said.endswith("nothing needs it")
+    engine_kernel.library.cache_clear()
+    monkeypatch.setattr(sys, "platform", "plan9")
+    assert "needs Linux, and this is plan9" in why_uncompiled(torch.zeros(1, 1))
 
 
 def test_a_compiler_that_hangs_is_given_up(freshlibrary, monkeypatch):

@@ -1,6 +1,8 @@
 """`mistral-edu generate`: its options are the rules of generation, and the prompt goes in once."""
 
 import argparse
+import sys
+import warnings
 from types import SimpleNamespace
 
 import psutil
@@ -8,7 +10,7 @@ import pytest
 import torch
 
 from mistral_edu import MistralForCausalLM, cli, load
-from mistral_edu.commands import arguments, generate, writers
+from mistral_edu.commands import arguments, generate, printing, writers
 from mistral_edu.engine import Engine
 
 
@@ -57,8 +59,10 @@ def test_the_prompt_begins_with_one_bos_and_no_more(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        (["--repetition-penalty", "0"], "repetition_penalty=0.0"),
-        (["--stop", ""], "stop_strings=['']"),
+        (["--repetition-penalty", "0"], "--repetition-penalty: '0' is not a number above 0"),
+        (["--stop", ""], "--stop: it is empty"),
+        (["--seed", "9" * 23], "--seed: '99"),
+        (["--dance"], "(mistral-edu generate --help"),
         (["--top-k", "0"], "'0'"),
         (["--min-p", "2"], "'2'"),
     ],
@@ -113,6 +117,36 @@ def test_an_engine_helps_with_long_texts_of_large_models(monkeypatch):
     assert not writers.engine_helps(model, enough)
 
 
+def test_a_warning_is_one_plain_line_after_the_text(capsys):
+    longer = "It was windy." * load("tiny")[0].config.max_position_embeddings
+    assert cli.main(["generate", longer, "--max-new-tokens", "1", "--no-engine"]) == 0
+    said = capsys.readouterr()
+    assert "past max_position" not in said.out
+    assert said.err.startswith("mistral-edu: position ") and len(said.err.splitlines()) == 1
+
+
+def test_an_error_begins_on_its_own_line_and_warnings_come_last(capsys):
+    with pytest.raises(ValueError), printing.text_printed() as write:
+        write("In the")
+        raise ValueError
+    assert capsys.readouterr().out == "In the\n"
+    with printing.plain_warnings(), printing.text_printed() as write:
+        warnings.warn("too\nlong", stacklevel=1)
+        warnings.warn("too\nlong", stacklevel=1)
+        assert capsys.readouterr().err == ""
+        write("In the")
+    assert capsys.readouterr().err == "mistral-edu: too long\n"
+
+
+def test_a_terminal_gets_no_control_characters(monkeypatch, capsys):
+    text = "a\x1b[2J\x00b\tc\n\x9bd\x7fé"
+    for on_terminal, shown in ((True, "a[2Jb\tc\ndé\n"), (False, text + "\n")):
+        monkeypatch.setattr(sys.stdout, "isatty", lambda on=on_terminal: on)
+        with printing.text_printed() as write:
+            write(text)
+        assert capsys.readouterr().out == shown
+
+
 def test_weights_are_placed_as_the_options_say(monkeypatch):
     asked = []
     monkeypatch.setattr("mistral_edu.load", lambda name, **how: asked.append(tuple(how.values())))
@@ -128,9 +162,3 @@ def test_weights_are_placed_as_the_options_say(monkeypatch):
         (torch.bfloat16, "cuda", None),
         (torch.float32, "cpu", None),
     ]
-
-
-def test_a_gpu_that_is_not_there_is_named(monkeypatch, capsys):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert cli.main(["generate", "It was", "--device", "cuda"]) == 2
-    assert "--device cuda: PyTorch finds no CUDA GPU here" in capsys.readouterr().err

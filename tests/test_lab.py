@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from mistral_edu import paths
+from mistral_edu import cli, paths
 from mistral_edu.commands import lab
 
 LESSON_00 = Path(lab.LESSONS, lab.FIRST_LESSON)
@@ -54,6 +54,18 @@ def test_every_link_of_a_copied_lesson_leads_to_a_file(tmp_path: Path) -> None:
             r"\]\(([\w./]+\.(?:py|ipynb))\)", lesson.read_text(encoding="utf-8")
         ):
             assert (lessons / link).is_file(), (lesson.name, link)
+
+
+def test_a_folder_or_a_port_that_cannot_be_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert cli.main(["lab", "--folder", str(tmp_path / "file")]) == 2
+    said = capsys.readouterr().err
+    assert "file cannot hold the lessons (Not a directory): choose another folder" in said
+    with pytest.raises(SystemExit):
+        cli.main(["lab", "--port", "99999"])
+    assert "'99999' is not a whole number from 1 to 65,535" in capsys.readouterr().err
 
 
 def test_work_in_a_lesson_survives_a_second_start(wheel: Path, tmp_path: Path) -> None:

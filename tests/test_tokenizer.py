@@ -250,6 +250,9 @@ def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(trained, tmp_pat
 def test_a_missing_file_is_named_with_what_was_expected(tmp_path):
     with pytest.raises(FileNotFoundError, match="no tokenizer file at .*; expected a tokenizer"):
         MistralTokenizer.from_pretrained(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match="tokenizer.json, which lies there, is not read"):
+        MistralTokenizer.from_pretrained(tmp_path)
 
 
 def test_a_damaged_file_is_named_with_its_path(tmp_path):

@@ -46,6 +46,45 @@ def minutes(text: str) -> float:
     return _number(text, 1e-9, float("1e9"), "is not a number of minutes above 0")
 
 
+def penalty(text: str) -> float:
+    """A factor, above 0.
+
+    >>> penalty("1.3")
+    1.3
+    """
+    return _number(text, 1e-9, float("1e9"), "is not a number above 0")
+
+
+def wording(text: str) -> str:
+    """A text that is not empty.
+
+    >>> wording("The end")
+    'The end'
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty, expected at least one character")
+    return text
+
+
+def port(text: str) -> int:
+    """The number of a port.
+
+    >>> port("8888")
+    8888
+    """
+    return _whole(text, 1, 65535)
+
+
+def add_seed(parser: argparse.ArgumentParser) -> None:
+    """The number that random draws begin with."""
+    parser.add_argument(
+        "--seed",
+        type=lambda text: _whole(text, 0, 10**18),
+        default=0,
+        help="same seed, same text (%(default)s)",
+    )
+
+
 def add_placement(parser: argparse.ArgumentParser) -> None:
     """Where a model's weights go, and in what form."""
     parser.add_argument("--device", choices=("cpu", "cuda"), help="(a GPU if there is one)")
@@ -62,22 +101,43 @@ def add_placement(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def require_device(device: str | None) -> None:
+    """Refuse a `--device` that PyTorch cannot use here; None is none given.
+
+    Raises:
+        ValueError: for such a device.
+
+    >>> require_device("cpu")
+    """
+    from mistral_edu.devices import why_absent
+
+    if device and (reason := why_absent(device)):
+        raise ValueError(f"--device {device}: {reason}; leave --device out")
+
+
 def load_placed(options: argparse.Namespace) -> "tuple[MistralForCausalLM, MistralTokenizer]":
     """The model that `--model` names, as `add_placement`'s options say.
 
     Raises:
-        ValueError: for a GPU that PyTorch does not find; and as `load`.
+        ValueError: for a device that PyTorch does not find; and as `load`.
     """
     import torch
 
     from mistral_edu import load
 
     found = "cuda" if torch.cuda.is_available() else "cpu"
+    require_device(options.device)
     device = options.device or found
-    if device == "cuda" != found:
-        raise ValueError("--device cuda: PyTorch finds no CUDA GPU here; leave --device out")
     dtype = options.dtype or ("bfloat16" if device == "cuda" else "float32")
     return load(options.model, dtype=getattr(torch, dtype), device=device, bits=options.bits)
+
+
+def _whole(text: str, least: int, most: int) -> int:
+    if not text.isdecimal() or not least <= int(text) <= most:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a whole number from {least:,} to {most:,}"
+        )
+    return int(text)
 
 
 def _number(text: str, least: float, most: float, complaint: str) -> float:

@@ -62,6 +62,7 @@ def run(options: argparse.Namespace) -> int:
     from mistral_edu.bench.run import Settings, measure
     from mistral_edu.experiments import record
 
+    arguments.require_device(options.device)
     settings = Settings(
         options.model,
         options.dtype,

@@ -19,7 +19,9 @@ TYPES = ("float32", "float16", "bfloat16")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The two folders, the layout, and what may change on the way."""
-    parser.add_argument("source", type=Path, help="a folder that holds a model in either layout")
+    parser.add_argument(
+        "source", help='a folder in either layout, "tiny", or "owner/name" on the hub'
+    )
     parser.add_argument("target", type=Path, help="the folder to write (or the .gguf file)")
     parser.add_argument("--to", required=True, choices=("hugging-face", "original", "gguf"))
     parser.add_argument("--dtype", choices=TYPES, help="cast the weights (as they are)")
@@ -49,21 +51,22 @@ def run(options: argparse.Namespace) -> int:
     """Convert, and list what the target now holds."""
     import torch
 
-    from mistral_edu.weights.convert import TOKENIZER_FILE, convert
+    from mistral_edu.weights.named import local_folder
 
     dtype = getattr(torch, options.dtype) if options.dtype else None
-    if options.to == "gguf":
-        return _to_gguf(options, dtype)
-    convert(
-        options.source,
-        options.target,
-        options.to,
-        dtype,
-        key_value_heads=options.key_value_heads,
-        pooling=options.pooling,
-        pth=options.pth,
-        overwrite=options.overwrite,
-    )
+    source = local_folder(options.source)
+    try:
+        return (_to_gguf if options.to == "gguf" else _to_folder)(source, options, dtype)
+    except FileExistsError as error:
+        raise FileExistsError(str(error).replace("overwrite=True", "--overwrite")) from error
+
+
+def _to_folder(source: Path, options: argparse.Namespace, dtype: "torch.dtype | None") -> int:
+    from mistral_edu.weights.convert import TOKENIZER_FILE, convert
+
+    names = ("key_value_heads", "pooling", "pth", "overwrite")
+    changes = {name: getattr(options, name) for name in names}
+    convert(source, options.target, options.to, dtype, **changes)
     print(f"{options.target} now holds:")
     for path in sorted(options.target.iterdir()):
         if path.is_file():
@@ -75,7 +78,8 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _to_gguf(options: argparse.Namespace, dtype: "torch.dtype | None") -> int:
+def _to_gguf(source: Path, options: argparse.Namespace, dtype: "torch.dtype | None") -> int:
+    from mistral_edu.weights.convert import TOKENIZER_FILE
     from mistral_edu.weights.gguf import export
 
     if options.key_value_heads is not None or options.pth:
@@ -83,6 +87,11 @@ def _to_gguf(options: argparse.Namespace, dtype: "torch.dtype | None") -> int:
             "--key-value-heads and --pth do not go with --to gguf: write the hugging-face layout "
             "with them first, then convert that folder to gguf"
         )
-    path = export(options.source, options.target, dtype, overwrite=options.overwrite)
+    path = export(source, options.target, dtype, overwrite=options.overwrite)
     print(f"{path}  {path.stat().st_size:,} bytes")
+    if not (source / TOKENIZER_FILE).is_file():
+        print(
+            f"The source has no {TOKENIZER_FILE}, so the file holds no tokens and takes ids only: "
+            "put it there and convert again with --overwrite."
+        )
     return 0

@@ -6,7 +6,7 @@ Lesson: 00_map_and_toolbox.
 import argparse
 import sys
 
-from mistral_edu.commands import arguments, writers
+from mistral_edu.commands import arguments, printing, writers
 
 HELP = "continue a prompt, printing each piece as the model chooses it"
 
@@ -39,17 +39,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="draw from tokens at least this many times as likely as the likeliest",
     )
     parser.add_argument(
-        "--repetition-penalty", type=float, default=1.0, help="above 1: repeat less (%(default)s)"
+        "--repetition-penalty",
+        type=arguments.penalty,
+        default=1.0,
+        help="above 1: repeat less (%(default)s)",
     )
     parser.add_argument(
         "--stop",
         action="append",
         default=[],
+        type=arguments.wording,
         dest="stop_strings",
         metavar="TEXT",
         help="end once this is written; may be given again",
     )
-    parser.add_argument("--seed", type=int, default=0, help="same seed, same text (%(default)s)")
+    arguments.add_seed(parser)
     writers.add_choice(parser)
     arguments.add_placement(parser)
 
@@ -73,12 +77,11 @@ def run(options: argparse.Namespace) -> int:
         do_sample=options.temperature > 0,
         **{name: getattr(options, name) for name in names},
     )
-    if hasattr(sys.stdout, "reconfigure"):  # A terminal that lacks a letter shows "?" for it.
-        sys.stdout.reconfigure(errors="replace")
     # The decoder reads the prompt too: it decides which piece loses its leading space.
     decoder = tokenizer.decoder()
-    print("".join(decoder.add(token) for token in prompt), end="", flush=True)
-    for token in tokens:
-        print(decoder.add(int(token)), end="", flush=True)
-    print(decoder.finish())
+    with printing.text_printed() as write:
+        write("".join(decoder.add(token) for token in prompt))
+        for token in tokens:
+            write(decoder.add(int(token)))
+        write(decoder.finish())
     return 0

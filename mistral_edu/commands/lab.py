@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which lessons to serve, and where."""
     parser.add_argument("--folder", type=Path, help="keep your own copy of the lessons here")
     parser.add_argument(
-        "--port", type=arguments.count, help="the port to serve on (the first free from 8888)"
+        "--port", type=arguments.port, help="the port to serve on (the first free from 8888)"
     )
     parser.add_argument("--no-browser", action="store_true", help="only print the address")
 
@@ -55,6 +55,7 @@ def course_folder(wanted: Path | None) -> Path:
         An absolute path that holds notebooks/00_map_and_toolbox.ipynb.
     Raises:
         FileNotFoundError: the lessons themselves are missing.
+        OSError: there can be no such folder.
     """
     lessons, clone = paths.notebooks_dir(), paths.clone_root()
     if not (lessons / FIRST_LESSON).is_file():
@@ -64,7 +65,12 @@ def course_folder(wanted: Path | None) -> Path:
     if wanted is None and clone is not None:
         return clone
     target = (wanted or Path(COURSE_FOLDER)).resolve()
-    (target / LESSONS).mkdir(parents=True, exist_ok=True)
+    try:
+        (target / LESSONS).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"{target} cannot hold the lessons ({error.strerror}): choose another folder"
+        ) from error
     for lesson in sorted(lessons.glob("*.ipynb")):
         if not (target / LESSONS / lesson.name).exists():
             shutil.copyfile(lesson, target / LESSONS / lesson.name)

@@ -7,6 +7,8 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from mistral_edu.commands import arguments
+
 if TYPE_CHECKING:
     from mistral_edu.weights.verify_structure import Line
 
@@ -35,6 +37,7 @@ def run(options: argparse.Namespace) -> int:
     from mistral_edu.weights import published
     from mistral_edu.weights.verify import exit_status, verify
 
+    arguments.require_device(options.device)
     if hasattr(sys.stdout, "reconfigure"):  # A terminal that lacks a sign shows "?" for it.
         sys.stdout.reconfigure(errors="replace")
     dtype = getattr(torch, options.dtype) if options.dtype else None

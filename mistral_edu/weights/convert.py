@@ -34,7 +34,7 @@ from mistral_edu.weights.pooling import Pooled
 from mistral_edu.weights.pth_archive import require_checksums
 from mistral_edu.weights.safetensors_header import size_of
 from mistral_edu.weights.saving import Planned, replace_weights, write_shards
-from mistral_edu.weights.whole_files import whole_set
+from mistral_edu.weights.whole_files import require_writable, whole_set
 
 if TYPE_CHECKING:
     from mistral_edu.weights.sources import TensorSource
@@ -79,7 +79,7 @@ def convert(
         FileExistsError: if the target holds one.
         ValueError: if there is nothing to do, or for arguments out of range.
         WeightsError: if a file is damaged or does not fit its config.
-        OSError: if the disk is too small; nothing is written.
+        OSError: if the disk is too small, or takes no files; nothing is written.
 
     >>> import tempfile
     >>> from mistral_edu.paths import data_dir
@@ -134,7 +134,7 @@ def _require_free(target: Path, source: Path, layout: Layout, overwrite: bool) -
     if held and not overwrite:
         raise FileExistsError(
             f"{target} holds a model already: choose another target, or give overwrite=True "
-            "(--overwrite) to replace it"
+            "to replace it"
         )
     if held and layout not in held:
         raise FileExistsError(
@@ -147,8 +147,7 @@ def _require_room(target: Path, source: "TensorSource", dtype: torch.dtype | Non
     """Refuse before hours of writing what cannot fit; what is overwritten stays until the end."""
     names = source.names()
     size = sum(size_of(dtype or source.dtype(name), source.shape(name)) for name in names)
-    place = next(path for path in (target, *target.absolute().parents) if path.exists())
-    free = shutil.disk_usage(place).free
+    free = shutil.disk_usage(require_writable(target)).free
     if free < size:
         raise OSError(
             f"{target} needs {size / 1e9:.1f} GB and the disk has {free / 1e9:.1f} GB left: "

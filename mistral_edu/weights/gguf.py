@@ -38,7 +38,7 @@ from mistral_edu.sentencepiece_model import Kind, SentencePieceModel
 from mistral_edu.weights.errors import WeightsError
 from mistral_edu.weights.model_folder import ModelFolder, open_model_folder
 from mistral_edu.weights.model_weights import FLOATS
-from mistral_edu.weights.whole_files import whole_set
+from mistral_edu.weights.whole_files import require_writable, whole_set
 
 if TYPE_CHECKING:
     from mistral_edu.weights.sources import TensorSource
@@ -106,6 +106,7 @@ def export(
         ImportError: without the gguf package.
         FileNotFoundError: if the source holds no model.
         FileExistsError: if the file exists and `overwrite` is False.
+        PermissionError: if nothing can be written there.
         ValueError: for another dtype.
         WeightsError: if the source is damaged, or is a model that llama.cpp cannot hold.
     """
@@ -115,7 +116,10 @@ def export(
     path = Path(target)
     path = path if path.suffix == SUFFIX else path / DEFAULT_NAME
     if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists: choose another target, or give --overwrite")
+        raise FileExistsError(
+            f"{path} exists: choose another target, or give overwrite=True to replace it"
+        )
+    require_writable(path)
     found = open_model_folder(source_folder)
     require_llama(found.config)
     with whole_set(path.parent) as staging:

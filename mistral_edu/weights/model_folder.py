@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mistral_edu.config import MistralConfig
+from mistral_edu.weights.absent import why_unreadable
 from mistral_edu.weights.checkpoint import INDEX_FILE, SINGLE_FILE
 from mistral_edu.weights.layouts import InLayout
 from mistral_edu.weights.names import Layout, layout_of
@@ -93,11 +94,7 @@ def open_model_folder(folder: str | Path, prefer: Layout = "hugging-face") -> Mo
     folder = Path(folder)
     present = layouts_in(folder)
     if not present:
-        raise FileNotFoundError(
-            f"{folder} holds no weights (model.safetensors, consolidated.safetensors or "
-            "consolidated.00.pth): give a folder that save_pretrained wrote, or one of Mistral's "
-            "own files"
-        )
+        raise FileNotFoundError(why_unreadable(folder))
     chosen = prefer if prefer in present else present[0]
     if chosen == "original":
         config, source = open_original(folder)

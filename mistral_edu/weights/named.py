@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mistral_edu.devices import require_device
 from mistral_edu.paths import data_dir
 from mistral_edu.weights import hub
+from mistral_edu.weights.absent import why_unreadable
 
 if TYPE_CHECKING:
     from mistral_edu.heads import MistralForCausalLM
@@ -42,6 +44,8 @@ def local_folder(
         return own
     if Path(name).is_dir():
         return Path(name)
+    if Path(name).is_file():
+        raise FileNotFoundError(why_unreadable(Path(name)))
     if hub.REPOSITORY.fullmatch(str(name)):
         return hub.download(str(name), revision=revision, parts=parts)
     models = sorted(path.parent.name for path in data_dir().glob("*/config.json"))
@@ -72,7 +76,8 @@ def load(
 
     Raises:
         FileNotFoundError, HubError: see `local_folder`.
-        ValueError: if the files do not fit together; for other numbers of bits.
+        ValueError: if the files do not fit together; for other numbers of bits; for a device that
+            PyTorch cannot use here.
 
     >>> model, tokenizer = load("tiny")
     >>> model.config.vocab_size == tokenizer.vocab_size
@@ -82,6 +87,7 @@ def load(
     from mistral_edu.quantized_model import load_quantized
     from mistral_edu.tokenizer import MistralTokenizer
 
+    require_device(device)
     folder = local_folder(name, revision=revision)
     how: dict[str, Any] = {"dtype": dtype, "device": device, "attention": attention}
     if bits is None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import psutil
 import torch
 
+from mistral_edu.devices import require_device
 from mistral_edu.weights.layouts import misfits
 from mistral_edu.weights.model_folder import ModelFolder, open_model_folder
 from mistral_edu.weights.named import local_folder
@@ -57,6 +58,7 @@ def verify(
 
     Raises:
         FileNotFoundError: if there is no model.
+        ValueError: for a device that PyTorch cannot use here.
         WeightsError: if a file is damaged or hostile.
 
     >>> lines = verify("tiny")
@@ -64,10 +66,11 @@ def verify(
     >>> line.name, line.expected, line.found, line.status
     ('tensors', '291', '56', 'fail')
     """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    require_device(device)
     found = open_model_folder(local_folder(path))
     yield from structure(found, published)
     wrong = misfits(found.source, found.config)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = dtype or (torch.float16 if device.startswith("cuda") else _type_of(found))
     reason = (
         f"its weights do not fit its own config ({wrong[0]})"

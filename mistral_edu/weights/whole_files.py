@@ -73,6 +73,21 @@ def whole_set(
     sync_folder(folder)
 
 
+def require_writable(target: Path) -> Path:
+    """The folder that exists already and that `target` is to be made in.
+
+    Raises:
+        PermissionError: if it takes no files: it is someone else's, or no disk (/proc).
+
+    >>> require_writable(Path("no/such/folder")) == Path.cwd()
+    True
+    """
+    place = next(path for path in (target, *target.absolute().parents) if path.exists())
+    if shutil.disk_usage(place).total == 0 or not os.access(place, os.W_OK):
+        raise PermissionError(f"{target} cannot be written in {place}: choose another target")
+    return place
+
+
 def move_all(staging: Path, folder: Path, names: list[str]) -> None:
     """Rename files from `staging` into `folder`, one after the other."""
     for name in names:

@@ -229,7 +229,7 @@ def test_a_target_that_holds_a_model_is_left_alone_unless_told(tmp_path, saved):
     convert(other, target, to="original", pth=True)
     (target / "notes.txt").write_text("mine")
     before = listing(target)
-    with pytest.raises(FileExistsError, match="holds a model already.*--overwrite"):
+    with pytest.raises(FileExistsError, match="holds a model already.*give overwrite=True"):
         convert(folder, target, to="original")
     assert listing(target) == before
     convert(folder, target, to="original", overwrite=True)
@@ -274,11 +274,20 @@ def test_what_cannot_be_done_is_said_before_anything_is_written(tmp_path, saved,
         convert(folder, folder, to="original")
     with pytest.raises(FileNotFoundError, match="holds no weights"):
         convert(tmp_path, target, to="original")
+    with pytest.raises(FileNotFoundError, match="/absent does not exist"):
+        convert(tmp_path / "absent", target, to="original")
     (tmp_path / "file").touch()
     with pytest.raises(FileExistsError, match="is a file, expected a folder"):
         convert(folder, tmp_path / "file", to="original")
-    monkeypatch.setattr("shutil.disk_usage", lambda path: types.SimpleNamespace(free=1000))
+
+    def disk(total, free):
+        return types.SimpleNamespace(total=total, free=free)
+
+    monkeypatch.setattr("shutil.disk_usage", lambda path: disk(10**9, 1000))
     with pytest.raises(OSError, match="the disk has 0.0 GB left"):
+        convert(folder, target, to="original")
+    monkeypatch.setattr("shutil.disk_usage", lambda path: disk(0, 0))
+    with pytest.raises(PermissionError, match=f"target cannot be written in {tmp_path}: choose"):
         convert(folder, target, to="original")
     assert not target.exists()
 
@@ -412,6 +421,27 @@ def test_the_command_says_what_is_missing_and_what_was_left_behind(tmp_path, sav
     said = capsys.readouterr().out
     assert "no tokenizer.model" in said
     assert "An attempt that was killed left" in said and ".unfinished.1234" in said
+
+
+def test_the_command_takes_the_course_s_models_by_name(tmp_path, capsys):
+    words = ["convert", "tiny", str(tmp_path / "o"), "--to", "original"]
+    assert cli.main(words) == 0
+    capsys.readouterr()
+    assert cli.main(words) == 2
+    said = capsys.readouterr().err
+    assert "give --overwrite to replace it" in said and "=True" not in said
+
+
+def test_weights_that_are_not_read_are_named_with_what_to_do(tmp_path):
+    for name, said in (("pytorch_model.bin", "save_pretrained it again"), ("m.gguf", "GGUF is")):
+        folder = tmp_path / name[:2]
+        folder.mkdir()
+        (folder / name).touch()
+        with pytest.raises(FileNotFoundError, match=f"holds {name}.* {said}"):
+            convert(folder, tmp_path / "o", to="original")
+    (tmp_path / "a.pth").touch()
+    with pytest.raises(FileNotFoundError, match="a.pth is a file: give the folder it is in"):
+        convert(tmp_path / "a.pth", tmp_path / "o", to="original")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """GGUF: what is written is read back tensor by tensor, and llama.cpp continues a text as we do."""
 
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -158,7 +159,7 @@ def test_an_existing_file_is_kept_unless_told_otherwise(tmp_path):
     small_model().save_pretrained(tmp_path)
     path = tmp_path / "a.gguf"
     path.write_text("mine")
-    with pytest.raises(FileExistsError, match="--overwrite"):
+    with pytest.raises(FileExistsError, match="give overwrite=True to replace it"):
         export(tmp_path, path)
     assert path.read_text() == "mine"
     export(tmp_path, path, overwrite=True)
@@ -172,10 +173,39 @@ def test_without_the_package_the_command_says_what_to_install(tmp_path, monkeypa
     assert not (tmp_path / "a").exists()
 
 
+def test_a_place_that_takes_no_files_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(total=0, free=0))
+    with pytest.raises(PermissionError, match="a.gguf cannot be written in .*: choose another"):
+        export(TINY, tmp_path / "a.gguf")
+
+
+def test_the_command_says_that_a_file_without_tokens_has_none(tmp_path, capsys):
+    small_model().save_pretrained(tmp_path)
+    words = ["convert", str(tmp_path), str(tmp_path / "a.gguf"), "--to", "gguf"]
+    assert cli.main(words) == 0
+    assert "The source has no tokenizer.model" in capsys.readouterr().out
+    assert cli.main(words) == 2
+    said = capsys.readouterr().err
+    assert "give --overwrite to replace it" in said and "=True" not in said
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["generate", "hi", "--model"], ["verify"], ["convert", "T", "--to", "original"]],
+)
+def test_a_gguf_file_is_written_and_not_read(tmp_path, capsys, words):
+    path = tmp_path / "m.gguf"
+    path.write_bytes(b"GGUF")
+    where = 1 if words[0] == "convert" else len(words)
+    assert cli.main([*words[:where], str(path), *words[where:]]) == 2
+    assert "GGUF is written here and not read: give the folder" in capsys.readouterr().err
+
+
 def test_the_command_writes_the_file(tmp_path, capsys):
     target = tmp_path / "tiny.gguf"
     assert cli.main(["convert", str(TINY), str(target), "--to", "gguf"]) == 0
-    assert f"{target.stat().st_size:,} bytes" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"{target.stat().st_size:,} bytes" in said and "no tokenizer" not in said
     assert cli.main(["convert", str(TINY), str(target), "--to", "gguf", "--pth"]) == 2
     assert "--pth" in capsys.readouterr().err
 
