@@ -18,6 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-minutes", type=arguments.minutes, help="stop after so many")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint there")
     parser.add_argument(
+        "--overwrite", action="store_true", help="replace the model that the folder holds"
+    )
+    parser.add_argument(
         "--card", action="store_true", help="do not train: measure the model and write its card"
     )
 
@@ -30,10 +33,14 @@ def run(options: argparse.Namespace) -> int:
     from mistral_edu.training.record import history
 
     recipe = read_recipe(options.config)
-    output = options.output or options.config.parent
+    output = arguments.writable(options.output or options.config.parent)
     if not options.card:
         folder, record = train(
-            recipe, output, resume=options.resume, max_minutes=options.max_minutes
+            recipe,
+            output,
+            resume=options.resume,
+            overwrite=options.overwrite,
+            max_minutes=options.max_minutes,
         )
         done = folder == output
         curve.draw(history(recipe, output) if done else [record], folder / "loss_curve.png")

@@ -45,7 +45,7 @@ def test_a_first_part_that_is_there_is_not_trained_again(recipe, tmp_path):
     train(recipe, out, progress=False)
     first = (out / "first/model.safetensors").stat().st_mtime_ns
     whole = weights(out)
-    train(recipe, out, progress=False)
+    train(recipe, out, overwrite=True, progress=False)
     assert (out / "first/model.safetensors").stat().st_mtime_ns == first
     assert weights(out) == whole
 
@@ -53,8 +53,8 @@ def test_a_first_part_that_is_there_is_not_trained_again(recipe, tmp_path):
 def test_a_run_killed_between_two_parts_still_gets_the_record_of_the_first(recipe, tmp_path):
     out = tmp_path / "out"
     train(recipe, out, progress=False)
-    for left in (out / "first.json", out / "training.json"):
-        left.unlink()
+    for left in ("first.json", "training.json", "model.safetensors"):
+        (out / left).unlink()
     train(recipe, out, progress=False)
     assert [one.steps for one in history(recipe, out)] == [9, 4]
 
@@ -81,6 +81,20 @@ def test_three_recipes_are_followed_one_after_the_other(recipe, tmp_path):
     assert [one.steps for one in history(last, out)] == [9, 4, 1]
     train(recipe, tmp_path / "two", progress=False)
     assert weights(out / "second") == weights(tmp_path / "two")
+
+
+@pytest.mark.parametrize("where", ["", "first"])
+def test_a_model_that_is_there_is_replaced_only_if_that_is_said(tmp_path, recipe, capsys, where):
+    out, held = tmp_path / "out", tmp_path / "out" / where
+    held.mkdir(parents=True)
+    (held / "model.safetensors").write_bytes(b"another model")
+    words = ["train", "--config", str(tmp_path / "second.toml"), "--output", str(out)]
+    assert main(words) == 2
+    said = f"{held} holds a model already: choose another --output, or give --overwrite"
+    assert said in capsys.readouterr().err
+    assert weights(held) == b"another model"
+    assert main([*words, "--overwrite", "--max-minutes", "0.00001"]) == 0
+    assert load(out / "first")[0].num_parameters() > 0
 
 
 def test_a_model_without_a_record_is_named(tmp_path):
