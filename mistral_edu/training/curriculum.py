@@ -32,6 +32,7 @@ KINDS = {
     "glimpses": ("glimpse",),
     "asides": IN_PIECES,
 }
+EVERY_KIND = (*DRILLS, *KINDS, "recall")
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Lesson:
     """What is shown at one step.
 
     Args:
-        shares: of each of `DRILLS`, of `KINDS`, and of "recall", among the documents.
+        shares: of each of `EVERY_KIND` among the documents.
         farthest: the largest distance between a fact and its question in recall, in tokens.
         begun: the kinds that begin with the begin token; all if empty.
         mention_weight: how much a word counts that names again what was named before.

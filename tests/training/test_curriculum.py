@@ -7,14 +7,11 @@ import pytest
 import torch
 
 from mistral_edu.paths import data_dir
-from mistral_edu.training.curriculum import KINDS, Lesson, batch_at, draw, lesson_at
+from mistral_edu.training.curriculum import EVERY_KIND, Lesson, batch_at, draw, lesson_at
 from mistral_edu.training.dialogues import dialogue
 from mistral_edu.training.documents import Texts, dialogue_document
-from mistral_edu.training.drills import DRILLS
 from mistral_edu.training.recipe import Recipe, RecipeError, Stage, TrainingOptions, read_recipe
 from tests.training_toys import tokenizer
-
-EVERY_KIND = [*DRILLS, *KINDS, "recall"]
 
 
 def recipe(**changes):
