@@ -34,6 +34,8 @@ def run(options: argparse.Namespace) -> int:
 
     experiment = import_module(f"mistral_edu.experiments.{options.name}")
     output = arguments.writable(options.output or record.measurements_dir())
+    if took := record.last_took(options.name):
+        record.say(f"{options.name}: the recorded run took {took}")
     measurement = experiment.measure()
     table = measurement.write(output, experiment.draw)
     print(measurement.finding)
