@@ -68,7 +68,8 @@ def test_the_model_is_run_with_the_backend_that_is_named(monkeypatch):
 
 
 def test_what_is_being_measured_is_told_before_it_is(capsys):
-    attention.measure((8, 1024), [torch.float32], small_config(), rounds=1, device="cpu")
+    config = small_config(max_position_embeddings=1024)
+    attention.measure((8, 1024), [torch.float32], config, rounds=1, device="cpu")
     assert capsys.readouterr().err.splitlines() == [
         "float32, 8 tokens, eager and sdpa: the attention of one layer",
         "float32, 8 tokens, eager and sdpa: the whole model",

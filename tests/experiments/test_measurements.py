@@ -49,7 +49,8 @@ def test_the_command_writes_a_table_and_a_figure(tmp_path, monkeypatch, capsys):
     assert main(["experiment", "perplexity", "--output", str(tmp_path)]) == 0
     said = capsys.readouterr()
     assert "It is low." in said.out
-    assert said.err.startswith(f"perplexity: the recorded run took {record.last_took('perplexity')}")
+    took = record.last_took("perplexity")
+    assert took and said.err.startswith(f"perplexity: the recorded run took {took}")
     written = json.loads((tmp_path / "perplexity.json").read_text(encoding="utf-8"))
     assert written["rows"] == rows and written["settings"] == {"seed": 1}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["perplexity.json", "perplexity.png"]
