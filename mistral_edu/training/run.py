@@ -26,7 +26,7 @@ from mistral_edu.training import banded, checkpoint
 from mistral_edu.training.batches import Batch
 from mistral_edu.training.chat_evaluation import dialogue_items
 from mistral_edu.training.checkpoint import CheckpointError
-from mistral_edu.training.curriculum import batch_at, held_out_batches
+from mistral_edu.training.curriculum import batch_at, held_out_batches, still_unseen
 from mistral_edu.training.evaluation import Item, brief_items, mark, shares, story_items
 from mistral_edu.training.loop import Trainer, held_out_loss
 from mistral_edu.training.parallel import one_thread_each
@@ -155,7 +155,8 @@ class Run:
         if not bar.disable:
             bar.write(f"answers: {shares}")
             text = sample(self.model, self.tokenizer, seed=self.trainer.step, length=80)
-            bar.write(f"step {self.trainer.step}: held-out loss {loss:.3f}\n{text}\n")
+            why = still_unseen(self.recipe, self.trainer.step)
+            bar.write(f"step {self.trainer.step}: held-out loss {loss:.3f}{why}\n{text}\n")
 
     def _answers(self) -> dict[str, float]:
         """The share of held-out questions that the model answers, of those about stories by where

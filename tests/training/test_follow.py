@@ -71,6 +71,17 @@ def test_when_time_is_over_the_first_part_loads_and_goes_on(recipe, tmp_path, ca
     assert weights(out) == weights(again)
 
 
+def test_the_command_tells_that_the_first_part_has_not_seen_stories_yet(recipe, tmp_path, capsys):
+    drills = "\n[[curriculum]]\nstep = 0\nfarthest = 40\nshares = { chant = 1 }\n"
+    text = RECIPE.replace("steps = 9", "steps = 9999").replace("every = 4", "every = 1")
+    (tmp_path / "first.toml").write_text(text + drills, encoding="utf-8")
+    words = ["train", "--config", str(tmp_path / "second.toml"), "--output", str(tmp_path / "out")]
+    assert main([*words, "--max-minutes", "0.01"]) == 0
+    said = capsys.readouterr().out
+    for end in ("\n", f": {tmp_path / 'out/first'}\n"):  # of a report, of the last line
+        assert f" (over whole stories; so far only chant was shown){end}" in said
+
+
 def test_three_recipes_are_followed_one_after_the_other(recipe, tmp_path):
     third = SECOND.replace("first", "second").replace("steps = 4", "steps = 1")
     (tmp_path / "third.toml").write_text(third, encoding="utf-8")
