@@ -11,7 +11,7 @@
     mistral-edu bench --quick
 
 Each command is a module of `mistral_edu.commands`. Every mistake of the person typing ends in one
-clear line and exit status 2.
+clear line and exit status 2, Ctrl-C in exit status 130.
 Lesson: 00_map_and_toolbox.
 """
 
@@ -68,8 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `mistral-edu generate … | head` has read enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
         print()
+        if stopped.args:
+            print(f"mistral-edu: {stopped}", file=sys.stderr)
         return 130
     except (ValueError, OSError, ImportError, RuntimeError) as mistake:
         print(f"mistral-edu: {mistake}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tempfile
 from importlib import metadata
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from mistral_edu import (
     flash_attention,
     paths,
 )
+from mistral_edu.commands import arguments
 
 TEXT = ["The miller walks to the old bridge.", "Rain falls on the valley — ☔ again."] * 4
 
@@ -148,6 +150,42 @@ def test_every_name_of_the_package_is_there() -> None:
         assert getattr(mistral_edu, name).__name__ == name
     with pytest.raises(AttributeError, match="'mistral_edu' has no attribute 'Mistral'"):
         getattr(mistral_edu, "Mistral")  # noqa: B009
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "--config", str(paths.data_dir() / "tiny" / "lookups.toml")],
+        ["bench", "--quick"],
+        ["experiment", "attention"],
+    ],
+)
+def test_an_output_that_takes_no_file_is_found_before_any_work(
+    words: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for work in ("training.follow.train", "bench.run.measure", "experiments.attention.measure"):
+        monkeypatch.setattr(f"mistral_edu.{work}", lambda *_, **__: pytest.fail("it began"))
+    taken = tmp_path / "taken"
+    taken.write_text("a file", encoding="utf-8")
+    for output, reason in ((taken, "it is a file"), (taken / "in", "")):
+        assert cli.main([*words, "--output", str(output)]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith(f"mistral-edu: cannot write to {output} ({reason}")
+        assert said.endswith("): choose another --output\n") and len(said.splitlines()) == 1
+
+
+def test_a_folder_that_lets_itself_be_made_but_takes_no_file_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(dir: Path) -> None:
+        raise OSError(30, "Read-only file system", str(dir))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refused)
+    with pytest.raises(OSError, match=r"cannot write to .* \(Read-only file system\): choose"):
+        arguments.writable(tmp_path)
 
 
 # ── doctor ──────────────────────────────────────────────────────────────────────────────────────

@@ -1,6 +1,8 @@
 """Types of command line arguments: each takes the word typed and refuses it in one clear line."""
 
 import argparse
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -83,6 +85,25 @@ def add_seed(parser: argparse.ArgumentParser) -> None:
         default=0,
         help="same seed, same text (%(default)s)",
     )
+
+
+def writable(folder: Path) -> Path:
+    """The folder that `--output` names, made if absent and found to take a file.
+
+    Raises:
+        OSError: if it takes none; better said before hours of work than after them.
+
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     writable(Path(folder) / "a" / "b").is_dir()
+    True
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        reason = "it is a file" if folder.is_file() else error.strerror
+        raise OSError(f"cannot write to {folder} ({reason}): choose another --output") from error
 
 
 def add_placement(parser: argparse.ArgumentParser) -> None:

@@ -74,8 +74,9 @@ def run(options: argparse.Namespace) -> int:
         options.batches,
         options.windows,
     )
+    output = arguments.writable(options.output or record.measurements_dir())
     measurement = measure(settings)
-    written = measurement.write(options.output or record.measurements_dir(), report.draw)
+    written = measurement.write(output, report.draw)
     print(report.table(measurement))
     print(f"\n{measurement.finding}\n{written}")
     return 0

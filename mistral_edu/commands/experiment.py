@@ -7,6 +7,8 @@ import argparse
 from importlib import import_module
 from pathlib import Path
 
+from mistral_edu.commands import arguments
+
 HELP = "make one of the course's measurements again: a table and a figure in data/measurements"
 EXPERIMENTS = (
     "recall",
@@ -31,8 +33,11 @@ def run(options: argparse.Namespace) -> int:
     from mistral_edu.experiments import record
 
     experiment = import_module(f"mistral_edu.experiments.{options.name}")
+    output = arguments.writable(options.output or record.measurements_dir())
+    if took := record.last_took(options.name):
+        record.say(f"{options.name}: the recorded run took {took}")
     measurement = experiment.measure()
-    table = measurement.write(options.output or record.measurements_dir(), experiment.draw)
+    table = measurement.write(output, experiment.draw)
     print(measurement.finding)
     print(table)
     return 0

@@ -34,7 +34,7 @@ from mistral_edu.bench.sizes import config_of, random_ids
 from mistral_edu.bench.timing import Spread, Work, finisher, interleaved, load_of_the_machine
 from mistral_edu.config import MistralConfig
 from mistral_edu.experiments.attention_figure import draw, finding
-from mistral_edu.experiments.record import Clock, Measurement, Row
+from mistral_edu.experiments.record import Clock, Measurement, Row, say
 from mistral_edu.heads import MistralForCausalLM
 from mistral_edu.training.recipe import has_bfloat16
 
@@ -89,7 +89,11 @@ def measure(
             for name in set(names) - set(able):
                 reason = "its matrices would not fit into the free memory"
                 skipped.append(_skip(name, dtype, reason) | {"length": length})
-            rows += attention_rows(place, able, length) + model_rows(place, model, able, length)
+            what = f"{name_of(dtype)}, {length:,} tokens, {' and '.join(able)}"
+            say(f"{what}: the attention of one layer")
+            rows += attention_rows(place, able, length)
+            say(f"{what}: the whole model")
+            rows += model_rows(place, model, able, length)
     settings = {
         "device": str(where),
         "lengths": list(lengths),

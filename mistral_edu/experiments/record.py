@@ -12,6 +12,7 @@ Conventions
 import json
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -134,6 +135,28 @@ def read(name: str) -> dict[str, Any]:
         )
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found
+
+
+def last_took(name: str) -> str | None:
+    """How long the recorded run of an experiment took, and where; None if none is recorded.
+
+    >>> last_took("a question nobody has put") is None
+    True
+    """
+    try:
+        found = read(name)
+    except FileNotFoundError:
+        return None
+    machine, minutes = found["machine"], found["seconds"] / 60
+    return f"{minutes:.1f} minutes on {machine['cores']} cores of {machine['processor']}"
+
+
+def say(text: str) -> None:
+    """Tell what is being measured, beside the output proper.
+
+    >>> say("half of it is done")
+    """
+    print(text, file=sys.stderr, flush=True)
 
 
 class Clock:

@@ -35,8 +35,13 @@ from mistral_edu.bench.costs import body_parameters
 from mistral_edu.config import MistralConfig
 from mistral_edu.experiments.record import Clock, Measurement, Row
 from mistral_edu.viz.style import BLUE, INK, QUIET, card, panel, sheet
+from mistral_edu.weights.model_folder import open_model
 
 REAL = "MISTRAL_EDU_7B"
+SHAPES = (
+    *("hidden_size", "intermediate_size", "num_hidden_layers", "head_dim"),
+    *("num_attention_heads", "num_key_value_heads"),
+)
 ROOM = 1.03  # times the weights: for what stands beside them
 
 
@@ -80,6 +85,7 @@ def weights(settings: Settings) -> Iterator[Path]:
 
     Raises:
         FileNotFoundError: if MISTRAL_EDU_7B names no folder with a model.
+        ValueError: if it names a model of other shapes.
         OSError: without room on the disk.
     """
     if named := os.environ.get(REAL):
@@ -89,6 +95,7 @@ def weights(settings: Settings) -> Iterator[Path]:
                 f"{REAL}={named} is no folder with config.json or params.json: name the folder of "
                 "Mistral-7B-v0.1, or unset it to run random weights"
             )
+        require_shapes(folder, sizes.config_of(settings.model))
         yield folder
         return
     dtype = getattr(torch, settings.dtype)
@@ -102,6 +109,22 @@ def weights(settings: Settings) -> Iterator[Path]:
         folder = Path(scratch) / settings.model
         sizes.write_weights(settings.model, folder, dtype, torch.device(settings.where))
         yield folder
+
+
+def require_shapes(folder: Path, expected: MistralConfig) -> None:
+    """Refuse a model that is not the one to measure; releases differ in vocabulary and window only.
+
+    Raises:
+        ValueError: naming the first shape that is another.
+    """
+    found, _ = open_model(folder)
+    for name in SHAPES:
+        if getattr(found, name) != getattr(expected, name):
+            raise ValueError(
+                f"{REAL}={folder} holds a model with {name}={getattr(found, name)}, expected "
+                f"{getattr(expected, name)}: name the folder of Mistral-7B-v0.1, or unset it to "
+                "run random weights"
+            )
 
 
 def require_memory(settings: Settings) -> None:
@@ -121,7 +144,7 @@ def measure(settings: Settings | None = None) -> Measurement:
     """Write the weights if need be, and run them in a fresh process.
 
     Raises:
-        FileNotFoundError, OSError, MemoryError: see `weights` and `require_memory`.
+        FileNotFoundError, ValueError, OSError, MemoryError: see `weights` and `require_memory`.
         RuntimeError: if the process fails; with the end of what it said.
     """
     settings, clock = settings or Settings(), Clock()

@@ -32,6 +32,7 @@ KINDS = {
     "glimpses": ("glimpse",),
     "asides": IN_PIECES,
 }
+EVERY_KIND = (*DRILLS, *KINDS, "recall")
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Lesson:
     """What is shown at one step.
 
     Args:
-        shares: of each of `DRILLS`, of `KINDS`, and of "recall", among the documents.
+        shares: of each of `EVERY_KIND` among the documents.
         farthest: the largest distance between a fact and its question in recall, in tokens.
         begun: the kinds that begin with the begin token; all if empty.
         mention_weight: how much a word counts that names again what was named before.
@@ -71,6 +72,33 @@ def lesson_at(step: int, stages: tuple[Stage, ...], begun: tuple[str, ...] = ())
     shares = {n: between(first.shares.get(n, 0.0), last.shares.get(n, 0.0)) for n in names}
     farthest = int(between(first.farthest, last.farthest))
     return Lesson(shares, farthest, begun, between(first.mention_weight, last.mention_weight))
+
+
+def shown(steps: int, stages: tuple[Stage, ...]) -> list[str]:
+    """The kinds that the first so many steps draw from; a stage's begin right after the one before.
+
+    >>> stages = (Stage(0, 50, {"chant": 1.0}), Stage(10, 100, {"stories": 1.0}))
+    >>> shown(1, stages), shown(2, stages)
+    (['chant'], ['chant', 'stories'])
+    """
+    before = (-1, *(stage.step for stage in stages[:-1]))
+    begun = [stage for start, stage in zip(before, stages, strict=True) if steps - 1 > start]
+    return list(dict.fromkeys(k for stage in begun for k, share in stage.shares.items() if share))
+
+
+def still_unseen(recipe: Recipe, steps: int) -> str:
+    """Why the held-out loss may rise while that of training falls: stories are not shown yet.
+
+    >>> from dataclasses import replace
+    >>> drills = replace(Recipe(), curriculum=(Stage(0, 50, {"chant": 1.0}),))
+    >>> still_unseen(drills, 60), still_unseen(Recipe(), 60)
+    (' (over whole stories; so far only chant was shown)', '')
+    """
+    kinds = shown(steps, recipe.curriculum)
+    if not kinds or "stories" in kinds or recipe.start_from or recipe.kind == "dialogues":
+        return ""
+    were = "was" if len(kinds) == 1 else "were"
+    return f" (over whole stories; so far only {', '.join(kinds)} {were} shown)"
 
 
 def draw(random: Random, lesson: Lesson, context: int, texts: Texts) -> Document:

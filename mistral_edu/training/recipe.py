@@ -7,24 +7,30 @@ Lesson: 10_heads_and_training.
 Conventions
     `start_from` names a model's folder, or the recipe of one, relative to the recipe's own folder;
     nothing means fresh weights.
-    A key that is missing takes its default, a key that is unknown is refused.
+    A key that is missing takes its default, a key that is unknown is refused (`recipe_checks`). The
+    sizes of a fresh model have no default here: those of `MistralConfig` are the 7B's.
 """
 
 import tomllib
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from mistral_edu.config import MistralConfig
+from mistral_edu.training.recipe_checks import (
+    RecipeError,
+    check_model,
+    checked,
+    require_known,
+    require_sizes,
+    require_type,
+)
 
 KINDS = ("texts", "dialogues")
 PRECISIONS = ("float32", "bfloat16", "auto")
-
-
-class RecipeError(ValueError):
-    """The recipe cannot be used; the message names the key, its value and what was expected."""
 
 
 def has_bfloat16() -> bool:
@@ -98,7 +104,7 @@ class Stage:
     Args:
         step: when.
         farthest: the largest distance between a fact and its question in "recall", in tokens.
-        shares: of each kind of text (`curriculum.KINDS`); they need not add up to 1.
+        shares: of each kind of text (`curriculum.EVERY_KIND`); they need not add up to 1.
         mention_weight: how much a word of a text counts that names again what was named before.
     """
 
@@ -161,12 +167,13 @@ def read_recipe(path: str | Path) -> Recipe:
 
     Raises:
         FileNotFoundError: there is no such file.
-        RecipeError: it is not TOML, or holds what no recipe has.
+        RecipeError: it is not TOML, holds what no recipe has, or lacks the model's sizes.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = Path(folder) / "small.toml"
-    ...     _ = path.write_text("seed = 3\\n[training]\\nsteps = 10\\n", encoding="utf-8")
+    ...     text = "start_from = '../tiny'\\n[training]\\nsteps = 10\\n"
+    ...     _ = path.write_text(text, encoding="utf-8")
     ...     read_recipe(path).training.steps
     10
     """
@@ -174,28 +181,42 @@ def read_recipe(path: str | Path) -> Recipe:
     if not path.is_file():
         raise FileNotFoundError(f"no recipe at {path}; expected a TOML file, see data/tiny")
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
+        return _recipe(tomllib.loads(path.read_text(encoding="utf-8")), path.parent)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} is not TOML: {error}") from error
-    training = _only_known(TrainingOptions, found.pop("training", {}), f"{path}, [training]")
-    stages = [
-        Stage(**_only_known(Stage, stage, f"{path}, [[curriculum]]"))
-        for stage in found.pop("curriculum", [])
-    ]
-    known = _only_known(Recipe, found, str(path))
-    if known.get("start_from") is not None:
-        known["start_from"] = path.parent / known["start_from"]
-    if "begun" in known:
-        known["begun"] = tuple(known["begun"])
-    if stages:
-        known["curriculum"] = tuple(stages)
-    return Recipe(**known, training=TrainingOptions(**training))
+    except ValueError as error:
+        raise RecipeError(f"{path}: {error}") from error
 
 
-def _only_known(kind: type, found: Any, where: str) -> dict[str, Any]:
-    if not isinstance(found, dict):
-        raise RecipeError(f"{where} is {found!r}, expected a table of keys and values")
-    names = {one.name: one.type for one in fields(kind)}
-    if unknown := sorted(set(found) - set(names)):
-        raise RecipeError(f"{where} holds {unknown}; it may hold {sorted(names)}")
-    return dict(found)
+def _recipe(found: dict[str, Any], beside: Path) -> Recipe:
+    known = checked(found, Recipe, "")
+    check_model(known.get("model", {}))
+    known["training"] = TrainingOptions(
+        **checked(known.get("training", {}), TrainingOptions, "[training] ")
+    )
+    if "curriculum" in known:
+        require_type(known["curriculum"], list, "curriculum")
+        known["curriculum"] = tuple(_stage(stage) for stage in known["curriculum"])
+    if "start_from" in known:
+        known["start_from"] = beside / known["start_from"]
+    known["begun"] = tuple(known.get("begun", ()))
+    _require_kinds(known["begun"], "begun: ")
+    recipe = Recipe(**known)
+    if recipe.start_from is None:
+        require_sizes(recipe.model)
+        recipe.config()  # Values that cannot be are found here, with the file's name.
+    return recipe
+
+
+def _stage(found: Any) -> Stage:
+    stage = checked(found, Stage, "[[curriculum]] ")
+    _require_kinds(stage["shares"], "[[curriculum]] shares: ")
+    for kind, share in stage["shares"].items():
+        require_type(share, float, f"[[curriculum]] shares: {kind}")
+    return Stage(**stage)
+
+
+def _require_kinds(names: Iterable[str], where: str) -> None:
+    from mistral_edu.training.curriculum import EVERY_KIND  # which itself needs recipes
+
+    require_known(names, EVERY_KIND, where, "kind of text")

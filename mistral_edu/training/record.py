@@ -81,6 +81,16 @@ def parts(recipe: Recipe) -> list[Path]:
     return [*parts(read_recipe(start)), start]
 
 
+def recipe_of(folder: Path, recipe: Recipe, output: Path) -> Recipe:
+    """The recipe of a run's folder: of `output`, or of a folder inside for an earlier recipe.
+
+    >>> recipe_of(Path("tiny"), Recipe(seed=3), Path("tiny")).seed
+    3
+    """
+    earlier = (part for part in parts(recipe) if part.stem == folder.name)
+    return recipe if folder == output else read_recipe(next(earlier))
+
+
 def part_record(part: Path, folder: Path) -> Path:
     """Where a model's folder keeps the record of one of the recipes before."""
     return folder / f"{part.stem}.json"

@@ -8,7 +8,7 @@ Conventions
     The checkpoint lies in `training/` under the output folder until the last step is done. A run
     that stops early leaves a model that loads and a checkpoint to go on from. Killing the process
     at any moment loses the steps since the last checkpoint, and doing them again gives the same
-    bits.
+    bits. Ctrl-C loses none: the step under way is ended first, for half a step cannot be resumed.
 """
 
 import json
@@ -26,14 +26,14 @@ from mistral_edu.training import banded, checkpoint
 from mistral_edu.training.batches import Batch
 from mistral_edu.training.chat_evaluation import dialogue_items
 from mistral_edu.training.checkpoint import CheckpointError
-from mistral_edu.training.curriculum import batch_at, held_out_batches
+from mistral_edu.training.curriculum import batch_at, held_out_batches, still_unseen
 from mistral_edu.training.evaluation import Item, brief_items, mark, shares, story_items
 from mistral_edu.training.loop import Trainer, held_out_loss
 from mistral_edu.training.parallel import one_thread_each
 from mistral_edu.training.recipe import Recipe
 from mistral_edu.training.record import RECORD, Record, start_folder, write_record
 from mistral_edu.training.world import stories
-from mistral_edu.weights.whole_files import whole_file
+from mistral_edu.weights.whole_files import uninterrupted, whole_file
 
 ASKED = "Question:"  # what follows a text
 TEMPERATURE = 0.5
@@ -102,35 +102,44 @@ class Run:
         Args:
             max_minutes: stop after so long, loading not counted; None for no limit.
             progress: show a live bar, and samples on the way.
+
+        Raises:
+            KeyboardInterrupt: after Ctrl-C, once a checkpoint is written; says where it stopped.
         """
-        with one_thread_each():
-            self._train(max_minutes, progress)
-            self.finish()
+        try:
+            with one_thread_each():
+                self._train(max_minutes, progress)
+                self.finish()
+        except KeyboardInterrupt:
+            self.checkpoint()
+            raise KeyboardInterrupt(
+                f"stopped at step {self.trainer.step}; --resume goes on from {self.folder}"
+            ) from None
         return self.record
 
     def _train(self, max_minutes: float | None, progress: bool) -> None:
         options, started = self.recipe.training, time.monotonic()
-        bar = tqdm(
+        with tqdm(
             total=options.steps,
             initial=self.trainer.step,
             disable=not progress,
             unit="step",
             desc="training",
-        )
-        while self.trainer.step < options.steps:
-            begun = time.monotonic()
-            if max_minutes is not None and begun - started >= max_minutes * 60:
-                break
-            batch = batch_at(self.recipe, self.tokenizer, self.trainer.step, self.window)
-            loss = self.trainer.learn(batch)
-            self._note(batch, loss, time.monotonic() - begun)
-            bar.update()
-            bar.set_postfix(loss=f"{loss:.3f}")
-            if self.trainer.step % options.report_every == 0:
-                self._report(bar)
-            if self.trainer.step % options.checkpoint_every == 0:
-                self.checkpoint()
-        bar.close()
+        ) as bar:
+            while self.trainer.step < options.steps:
+                begun = time.monotonic()
+                if max_minutes is not None and begun - started >= max_minutes * 60:
+                    break
+                batch = batch_at(self.recipe, self.tokenizer, self.trainer.step, self.window)
+                with uninterrupted():
+                    loss = self.trainer.learn(batch)
+                    self._note(batch, loss, time.monotonic() - begun)
+                bar.update()
+                bar.set_postfix(loss=f"{loss:.3f}")
+                if self.trainer.step % options.report_every == 0:
+                    self._report(bar)
+                if self.trainer.step % options.checkpoint_every == 0:
+                    self.checkpoint()
 
     def _note(self, batch: Batch, loss: float, seconds: float) -> None:
         self.record.steps = self.trainer.step
@@ -146,7 +155,8 @@ class Run:
         if not bar.disable:
             bar.write(f"answers: {shares}")
             text = sample(self.model, self.tokenizer, seed=self.trainer.step, length=80)
-            bar.write(f"step {self.trainer.step}: held-out loss {loss:.3f}\n{text}\n")
+            why = still_unseen(self.recipe, self.trainer.step)
+            bar.write(f"step {self.trainer.step}: held-out loss {loss:.3f}{why}\n{text}\n")
 
     def _answers(self) -> dict[str, float]:
         """The share of held-out questions that the model answers, of those about stories by where

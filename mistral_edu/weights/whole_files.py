@@ -96,7 +96,7 @@ def move_all(staging: Path, folder: Path, names: list[str]) -> None:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Let a short block end before a Ctrl-C counts; for renames, never for writing."""
+    """Let a short block end before a Ctrl-C counts: a rename or a step of training, no writing."""
     if threading.current_thread() is not threading.main_thread():
         yield  # Python delivers Ctrl-C to the main thread only
         return

@@ -67,6 +67,17 @@ def test_the_model_is_run_with_the_backend_that_is_named(monkeypatch):
     assert seen.count("sdpa") == 2 + blocks + layers * blocks  # for memory and parity one each
 
 
+def test_what_is_being_measured_is_told_before_it_is(capsys):
+    config = small_config(max_position_embeddings=1024)
+    attention.measure((8, 1024), [torch.float32], config, rounds=1, device="cpu")
+    assert capsys.readouterr().err.splitlines() == [
+        "float32, 8 tokens, eager and sdpa: the attention of one layer",
+        "float32, 8 tokens, eager and sdpa: the whole model",
+        "float32, 1,024 tokens, eager and sdpa: the attention of one layer",
+        "float32, 1,024 tokens, eager and sdpa: the whole model",
+    ]
+
+
 def test_who_cannot_run_says_why():
     place = Place(small_config(), CPU, torch.float32, 1)
     names, absent = present(place)

@@ -2,6 +2,7 @@
 
 import os
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from mistral_edu.bench import sizes
 from mistral_edu.experiments import seven_b
 from mistral_edu.experiments.seven_b import REAL, Settings
 from mistral_edu.experiments.seven_b_run import watch
+from mistral_edu.paths import data_dir
+from mistral_edu.weights.convert import convert
 from mistral_edu.weights.shapes_only import shapes_only
 from tests.models import small_config
 
@@ -47,8 +50,6 @@ def test_the_whole_run_in_a_fresh_process(toy, tmp_path, monkeypatch):
 
 
 def test_a_model_with_a_tokenizer_is_given_words():
-    from mistral_edu.paths import data_dir
-
     found = watch(data_dir() / "tiny", torch.device("cpu"), prompt=4, steps=5)
     model, tokenizer = load("tiny", dtype=torch.bfloat16)
     ids = torch.tensor([tokenizer.encode("The first thing to know about a rolling cache is")])
@@ -78,6 +79,18 @@ def test_a_folder_that_holds_no_model_is_named(toy, monkeypatch, tmp_path):
         seven_b.measure(TOY)
 
 
+@pytest.mark.parametrize("to", ["hugging-face", "original"])
+def test_a_model_of_other_shapes_is_named_and_not_measured(toy, monkeypatch, tmp_path, to):
+    folder = data_dir() / "tiny"
+    if to == "original":
+        folder = tmp_path / "original"
+        convert(data_dir() / "tiny", folder, to)
+    monkeypatch.setenv(REAL, str(folder))
+    monkeypatch.setattr(seven_b, "_in_fresh_process", lambda *_: pytest.fail("it was measured"))
+    with pytest.raises(ValueError, match="with hidden_size=128, expected 32: name the folder of"):
+        seven_b.measure(TOY)
+
+
 def test_a_disk_that_is_too_small_is_found_before_anything_is_written(toy, monkeypatch):
     usage = namedtuple("usage", "total used free")(10, 9, 1)
     monkeypatch.setattr(seven_b.shutil, "disk_usage", lambda path: usage)
@@ -94,10 +107,10 @@ def test_too_little_memory_is_found_first(toy, monkeypatch):
 
 
 def test_a_process_that_fails_says_why(toy, tmp_path, monkeypatch):
-    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    MistralForCausalLM(small_config(vocab_size=40)).save_pretrained(tmp_path)
     monkeypatch.setenv(REAL, str(tmp_path))
     with pytest.raises(RuntimeError, match="in a fresh process failed: .*"):
-        seven_b.measure(TOY)
+        seven_b.measure(replace(TOY, device="mars"))
 
 
 def test_the_full_model_has_its_parameters_and_its_cache_half_a_gibibyte():

@@ -47,10 +47,19 @@ def test_the_command_writes_a_table_and_a_figure(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(perplexity, "measure", lambda: made)
     monkeypatch.setattr(perplexity, "draw", lambda measurement, path: path.write_bytes(b"PNG"))
     assert main(["experiment", "perplexity", "--output", str(tmp_path)]) == 0
-    assert "It is low." in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "It is low." in said.out
+    took = record.last_took("perplexity")
+    assert took and said.err.startswith(f"perplexity: the recorded run took {took}")
     written = json.loads((tmp_path / "perplexity.json").read_text(encoding="utf-8"))
     assert written["rows"] == rows and written["settings"] == {"seed": 1}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["perplexity.json", "perplexity.png"]
+
+
+def test_how_long_it_took_is_told_with_the_machine(monkeypatch):
+    machine = {"cores": 2, "processor": "an abacus"}
+    monkeypatch.setattr(record, "read", lambda name: {"seconds": 447.5, "machine": machine})
+    assert record.last_took("attention") == "7.5 minutes on 2 cores of an abacus"
 
 
 def test_an_unknown_experiment_is_refused_with_those_there_are(capsys):

@@ -7,14 +7,19 @@ import pytest
 import torch
 
 from mistral_edu.paths import data_dir
-from mistral_edu.training.curriculum import KINDS, Lesson, batch_at, draw, lesson_at
+from mistral_edu.training.curriculum import (
+    EVERY_KIND,
+    Lesson,
+    batch_at,
+    draw,
+    lesson_at,
+    shown,
+    still_unseen,
+)
 from mistral_edu.training.dialogues import dialogue
 from mistral_edu.training.documents import Texts, dialogue_document
-from mistral_edu.training.drills import DRILLS
 from mistral_edu.training.recipe import Recipe, RecipeError, Stage, TrainingOptions, read_recipe
 from tests.training_toys import tokenizer
-
-EVERY_KIND = [*DRILLS, *KINDS, "recall"]
 
 
 def recipe(**changes):
@@ -40,6 +45,35 @@ def test_before_a_stage_only_the_one_before_is_shown():
     assert middle == Lesson({"chant": 0.5, "stories": 1.5, "recall": 0.5}, 70)
     for step in (4, 1000):
         assert lesson_at(step, recipe().curriculum) == Lesson({"stories": 3.0, "recall": 1.0}, 90)
+
+
+def test_what_is_shown_by_a_step_is_what_its_lessons_have_drawn_from():
+    stages = (
+        Stage(0, 50, {"chant": 1.0, "verses": 0.0}),
+        Stage(3, 50, {"chant": 1.0}),
+        Stage(4, 90, {"pairs": 1.0, "stories": 2.0}),
+        Stage(9, 90, {"recall": 1.0}),
+    )
+    for steps in range(15):
+        drawn = {
+            kind
+            for step in range(steps)
+            for kind, share in lesson_at(step, stages).shares.items()
+            if share > 0
+        }
+        assert set(shown(steps, stages)) == drawn
+
+
+def test_a_loss_over_stories_that_were_never_shown_is_said_to_be_one():
+    drills = (Stage(0, 50, {"chant": 1.0}), Stage(4, 50, {"chant": 1.0, "pairs": 1.0}))
+    whole = (*drills, Stage(5, 50, {"stories": 1.0}))
+    told = replace(recipe(), curriculum=whole)
+    assert still_unseen(told, 0) == ""
+    assert still_unseen(told, 1) == " (over whole stories; so far only chant was shown)"
+    assert still_unseen(told, 5) == " (over whole stories; so far only chant, pairs were shown)"
+    assert still_unseen(told, 6) == ""
+    assert still_unseen(replace(told, kind="dialogues"), 1) == ""
+    assert still_unseen(replace(told, start_from=data_dir() / "tiny"), 1) == ""
 
 
 @pytest.mark.parametrize("kind", EVERY_KIND)

@@ -45,7 +45,7 @@ def test_a_first_part_that_is_there_is_not_trained_again(recipe, tmp_path):
     train(recipe, out, progress=False)
     first = (out / "first/model.safetensors").stat().st_mtime_ns
     whole = weights(out)
-    train(recipe, out, progress=False)
+    train(recipe, out, overwrite=True, progress=False)
     assert (out / "first/model.safetensors").stat().st_mtime_ns == first
     assert weights(out) == whole
 
@@ -53,8 +53,8 @@ def test_a_first_part_that_is_there_is_not_trained_again(recipe, tmp_path):
 def test_a_run_killed_between_two_parts_still_gets_the_record_of_the_first(recipe, tmp_path):
     out = tmp_path / "out"
     train(recipe, out, progress=False)
-    for left in (out / "first.json", out / "training.json"):
-        left.unlink()
+    for left in ("first.json", "training.json", "model.safetensors"):
+        (out / left).unlink()
     train(recipe, out, progress=False)
     assert [one.steps for one in history(recipe, out)] == [9, 4]
 
@@ -71,6 +71,17 @@ def test_when_time_is_over_the_first_part_loads_and_goes_on(recipe, tmp_path, ca
     assert weights(out) == weights(again)
 
 
+def test_the_command_tells_that_the_first_part_has_not_seen_stories_yet(recipe, tmp_path, capsys):
+    drills = "\n[[curriculum]]\nstep = 0\nfarthest = 40\nshares = { chant = 1 }\n"
+    text = RECIPE.replace("steps = 9", "steps = 9999").replace("every = 4", "every = 1")
+    (tmp_path / "first.toml").write_text(text + drills, encoding="utf-8")
+    words = ["train", "--config", str(tmp_path / "second.toml"), "--output", str(tmp_path / "out")]
+    assert main([*words, "--max-minutes", "0.01"]) == 0
+    said = capsys.readouterr().out
+    for end in ("\n", f": {tmp_path / 'out/first'}\n"):  # of a report, of the last line
+        assert f" (over whole stories; so far only chant was shown){end}" in said
+
+
 def test_three_recipes_are_followed_one_after_the_other(recipe, tmp_path):
     third = SECOND.replace("first", "second").replace("steps = 4", "steps = 1")
     (tmp_path / "third.toml").write_text(third, encoding="utf-8")
@@ -81,6 +92,20 @@ def test_three_recipes_are_followed_one_after_the_other(recipe, tmp_path):
     assert [one.steps for one in history(last, out)] == [9, 4, 1]
     train(recipe, tmp_path / "two", progress=False)
     assert weights(out / "second") == weights(tmp_path / "two")
+
+
+@pytest.mark.parametrize("where", ["", "first"])
+def test_a_model_that_is_there_is_replaced_only_if_that_is_said(tmp_path, recipe, capsys, where):
+    out, held = tmp_path / "out", tmp_path / "out" / where
+    held.mkdir(parents=True)
+    (held / "model.safetensors").write_bytes(b"another model")
+    words = ["train", "--config", str(tmp_path / "second.toml"), "--output", str(out)]
+    assert main(words) == 2
+    said = f"{held} holds a model already: choose another --output, or give --overwrite"
+    assert said in capsys.readouterr().err
+    assert weights(held) == b"another model"
+    assert main([*words, "--overwrite", "--max-minutes", "0.00001"]) == 0
+    assert load(out / "first")[0].num_parameters() > 0
 
 
 def test_a_model_without_a_record_is_named(tmp_path):

@@ -8,14 +8,33 @@ from mistral_edu.training.recipe import RecipeError, TrainingOptions, read_recip
 from mistral_edu.training.record import parts
 from tests.training_toys import RECIPE, recipe_file
 
+STAGE = "[[curriculum]]\nstep = 0\nfarthest = 9\n"
+
 
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
         ("seed = ", "is not TOML"),
-        ("sed = 3", r"holds \['sed'\]; it may hold"),
-        ("[training]\nstep = 3", r"\[training\] holds \['step'\]"),
-        ("training = 3", "expected a table"),
+        ("sed = 3", r"training.toml: sed is no setting: did you mean seed\?"),
+        ("[training]\nstep = 3", r"\[training\] step is no setting: did you mean steps\?"),
+        ("[model]\nfoo = 1", r"\[model\] foo is no setting: choose from hidden_size"),
+        ("[model]\nhiden_size = 1", r"\[model\] hiden_size .* did you mean hidden_size\?"),
+        ("[model]\nvocab_size = 9", r"\[model\] vocab_size .* here: give it above the tables"),
+        ("[modle]", r"modle is no setting: did you mean model\?"),
+        ("", r"training.toml: \[model\] hidden_size, .*_heads are missing: give them"),
+        (RECIPE.replace("hidden_size = 32", ""), r"\[model\] hidden_size is missing: give it"),
+        (RECIPE.replace("num_hidden_layers = 2", "num_hidden_layers = 0"), "num_hidden_layers=0"),
+        ('seed = "x"', "training.toml: seed is 'x', expected a whole number"),
+        ("seed = true", "seed is True, expected a whole number"),
+        ("start_from = 3", "start_from is 3, expected a path in quotes"),
+        ('[training]\nrows = "x"', r"\[training\] rows is 'x', expected a whole number"),
+        ("training = 3", r"\[training\] is 3, expected a table"),
+        ("model = 3", "model is 3, expected a table"),
+        ("curriculum = 3", "curriculum is 3, expected a list"),
+        ("[[curriculum]]\nstep = 0", r"\[\[curriculum\]\] farthest is missing"),
+        (STAGE + "shares = { chnat = 1 }", "shares: chnat is no kind of text: did you mean chant"),
+        (STAGE + "shares = { chant = 'x' }", "shares: chant is 'x', expected a number"),
+        ('begun = ["story"]', r"begun: story is no kind of text: did you mean stories\?"),
         ("[training]\nsteps = 0", "training.steps is 0, expected 1 or more"),
         ("[training]\nlearning_rate = 0.0", "training.learning_rate is 0.0, expected above 0"),
         ('[training]\nprecision = "half"', "training.precision is 'half', expected one of"),

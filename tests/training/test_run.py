@@ -11,6 +11,7 @@ import torch
 from mistral_edu import load
 from mistral_edu.cli import main
 from mistral_edu.training.checkpoint import CheckpointError
+from mistral_edu.training.loop import Trainer
 from mistral_edu.training.recipe import read_recipe
 from mistral_edu.training.run import Run
 from tests.training_toys import RECIPE, recipe_file
@@ -70,6 +71,24 @@ def test_stopping_early_leaves_a_model_and_a_way_to_go_on(tmp_path, uninterrupte
     assert stopped.steps == 0
     model, tokenizer = load(output)
     assert model(torch.tensor([tokenizer.encode("Zoé")])).logits.isfinite().all()
+    Run(read_recipe(config), output, resume=True).go(progress=False)
+    assert weights(output) == weights(uninterrupted)
+
+
+def test_ctrl_c_in_the_midst_of_a_step_loses_nothing(tmp_path, uninterrupted, capsys):
+    config, output = recipe_file(tmp_path), tmp_path / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        follow = Trainer._follow
+
+        def pressed(trainer):
+            if trainer.step == 1:
+                signal.raise_signal(signal.SIGINT)
+            follow(trainer)
+
+        patch.setattr(Trainer, "_follow", pressed)
+        assert main(["train", "--config", str(config), "--output", str(output)]) == 130
+    said = f"mistral-edu: stopped at step 2; --resume goes on from {output / 'training'}\n"
+    assert capsys.readouterr().err.endswith(said)
     Run(read_recipe(config), output, resume=True).go(progress=False)
     assert weights(output) == weights(uninterrupted)
 
