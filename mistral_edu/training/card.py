@@ -127,7 +127,9 @@ def run_facts(
     """What was done, for the card."""
     recipes = [json.loads(record.recipe) for record in records]
     return {
-        "made by": f"`mistral-edu train --config data/{config.parent.name}/{config.name}`",
+        "made by": (
+            f"`mistral-edu train --config data/{config.parent.name}/{config.name} --output FOLDER`"
+        ),
         "parameters": f"{model.num_parameters():,}",
         "layers, heads, key/value heads": (
             f"{model.config.num_hidden_layers}, {model.config.num_attention_heads}, "
